@@ -1,0 +1,52 @@
+//! The identity of an event: where in its source's log it came from.
+
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::EntityId;
+
+/// A place in an element's output: the log position of the input that caused it, and which output
+/// of that input it was.
+///
+/// It comes from the log, not from the process, so an output that replay makes again is recognised
+/// as the same. Ordered by lineage, then index, then `k`. The default is "before everything".
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Position {
+    /// Rises only when part of the log was lost, so that its indices may mean other inputs.
+    #[serde(rename = "l")]
+    pub lineage: u32,
+    /// The index of the causing input in its element's log; the first is 1.
+    #[serde(rename = "i")]
+    pub index: u64,
+    /// Counts the outputs of one input; the first is 0.
+    pub k: u32,
+}
+
+impl Position {
+    /// The place of output `k` of input `index`.
+    #[must_use]
+    pub fn new(lineage: u32, index: u64, k: u32) -> Self {
+        Self { lineage, index, k }
+    }
+}
+
+/// The identity of an event, equal in every run and every copy of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EventId {
+    /// The element or appliance it came from.
+    #[serde(rename = "s")]
+    pub source: EntityId,
+    /// Where in the source's history.
+    #[serde(rename = "p")]
+    pub position: Position,
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Position { lineage, index, k } = self.position;
+        write!(f, "{}/{lineage}.{index}.{k}", self.source)
+    }
+}

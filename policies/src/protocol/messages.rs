@@ -1,0 +1,189 @@
+//! All that crosses a wire between processes.
+//!
+//! [`Link`] goes between elements, over a binding; [`ToHost`] and [`FromHost`] go between a fog
+//! agent and the hosts of its elements.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::EntityId;
+use crate::physical_world::Position;
+use crate::time::WallClock;
+
+/// One event on its way over a binding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// Where in the sender's history; with the sender's id, the identity.
+    #[serde(rename = "i")]
+    pub position: Position,
+    /// The position sent on this binding just before.
+    #[serde(rename = "a")]
+    pub after: Position,
+    /// When what it tells of occurred.
+    #[serde(rename = "o")]
+    pub occurred_at: WallClock,
+    /// Until when it holds; `None` is until overridden.
+    #[serde(rename = "x")]
+    pub expires_at: Option<WallClock>,
+    /// The receiver's input, encoded.
+    #[serde(rename = "p", with = "serde_bytes")]
+    pub payload: Vec<u8>,
+}
+
+/// What the two ends of a binding tell each other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Link {
+    /// Sender to receiver: events in order. The sender keeps them until they are acknowledged.
+    #[serde(rename = "e")]
+    Events(Vec<Envelope>),
+    /// Receiver to sender: everything up to here is in the receiver's log.
+    #[serde(rename = "a")]
+    Acknowledged(Position),
+    /// Receiver to sender: the receiver is back, or misses something; send again all after here.
+    #[serde(rename = "r")]
+    Resume(Position),
+}
+
+/// Why a host is told to run an element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StartCause {
+    /// First start of the application, or an operator's wish.
+    Deployed,
+    /// The host that ran it failed.
+    Recovered,
+}
+
+/// Agent to host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToHost {
+    /// Run this element. `spec` is for the host's shell to decode: kind, state, bindings, limits.
+    Assign {
+        /// Which element.
+        element: EntityId,
+        /// The highest epoch that anybody ever saw for it; the store raises above it.
+        epoch_floor: u64,
+        /// Why.
+        cause: StartCause,
+        /// Everything about it that the topology says, encoded by the shell.
+        #[serde(with = "serde_bytes")]
+        spec: Vec<u8>,
+    },
+    /// Say how the element is, in a [`FromHost::Report`].
+    Report {
+        /// Given back in the answer.
+        request: u64,
+    },
+    /// Drain, take a last checkpoint, stop.
+    Stop {
+        /// Which element.
+        element: EntityId,
+    },
+    /// For drills: the handler of the next event panics. Refused unless injection is allowed.
+    Panic {
+        /// Which element.
+        element: EntityId,
+    },
+}
+
+/// How long each part of a start or repair took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartPhases {
+    /// Assignment to ownership and saved state in hand.
+    pub restored: Duration,
+    /// Checkpoint decoded and log folded.
+    pub replayed: Duration,
+    /// Bindings open, element live.
+    pub resumed: Duration,
+    /// How many records were folded.
+    pub records_replayed: u64,
+}
+
+/// How one element is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ElementReport {
+    /// Its fencing epoch.
+    pub epoch: u64,
+    /// The index of its last logged record.
+    pub head: u64,
+    /// The index up to which its last checkpoint covers the log.
+    pub checkpoint: u64,
+    /// When that checkpoint was taken; `None` before the first.
+    pub checkpoint_at: Option<WallClock>,
+    /// Handler failures mended inside the host since it started.
+    pub panics: u64,
+    /// Inputs given up.
+    pub dead_letters: u64,
+    /// Duplicates dropped.
+    pub duplicates: u64,
+    /// Outputs that no receiver has acknowledged yet.
+    pub unacknowledged: u64,
+    /// Inputs waiting to be logged or handled.
+    pub queued: u64,
+    /// Whether the store or the broker is out of reach, in plain words.
+    pub trouble: Option<String>,
+}
+
+/// Host to agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromHost {
+    /// First message: this process is ready to be given an element.
+    Hello {
+        /// Its process id.
+        pid: u32,
+        /// The protocol it speaks, [`PROTOCOL_VERSION`].
+        version: u32,
+    },
+    /// The element is restored and handles events.
+    Ready {
+        /// Which element.
+        element: EntityId,
+        /// The epoch under which it runs.
+        epoch: u64,
+        /// How long the start took.
+        phases: StartPhases,
+    },
+    /// The element handled its first new event since it became ready.
+    FirstEvent {
+        /// Which element.
+        element: EntityId,
+    },
+    /// A handler failed; the host mended it by itself.
+    Mended {
+        /// Which element.
+        element: EntityId,
+        /// What failed, with the event and the place.
+        cause: String,
+        /// From the failure until the element was live again.
+        took: Duration,
+    },
+    /// An answer to [`ToHost::Report`].
+    Report {
+        /// The request it answers.
+        request: u64,
+        /// Which element.
+        element: EntityId,
+        /// How it is.
+        report: ElementReport,
+    },
+    /// The element cannot go on here; the host is about to exit.
+    GivenUp {
+        /// Which element.
+        element: EntityId,
+        /// Why, for people.
+        cause: String,
+        /// Whether another start may help. It does not where stored data is damaged, the spec is
+        /// bad, or another owner holds the element.
+        restart_may_help: bool,
+    },
+    /// The element took its last checkpoint and stopped.
+    Stopped {
+        /// Which element.
+        element: EntityId,
+    },
+}
+
+/// The version of all messages of this module; both ends must speak the same.
+pub const PROTOCOL_VERSION: u32 = 1;

@@ -1,0 +1,3 @@
+//! The roles as machines, and what they tell each other.
+
+pub mod messages;

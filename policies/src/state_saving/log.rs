@@ -1,0 +1,91 @@
+//! The message log of one element: what it received, in the order in which it handles it.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::EntityId;
+use crate::physical_world::{EventId, Position};
+use crate::time::WallClock;
+
+/// Something that arrived on a binding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// The binding on which it arrived.
+    #[serde(rename = "b")]
+    pub binding: EntityId,
+    /// Who it is, in every copy.
+    pub id: EventId,
+    /// The event that its source sent on this binding just before; the default if it is the first.
+    /// It makes loss and reordering visible.
+    #[serde(rename = "a")]
+    pub after: Position,
+    /// When it occurred in the physical world.
+    #[serde(rename = "o")]
+    pub occurred_at: WallClock,
+    /// Until when it holds; `None` is until overridden.
+    #[serde(rename = "x")]
+    pub expires_at: Option<WallClock>,
+    /// The receiver's input, encoded.
+    #[serde(rename = "p", with = "serde_bytes")]
+    pub payload: Vec<u8>,
+}
+
+/// A durable timer that came due.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timed {
+    /// The name under which the element set it.
+    #[serde(rename = "n")]
+    pub key: String,
+    /// When it was due.
+    #[serde(rename = "d")]
+    pub due_at: WallClock,
+    /// Until when its firing still matters; `None` is always.
+    #[serde(rename = "x")]
+    pub expires_at: Option<WallClock>,
+    /// The element's own input, encoded.
+    #[serde(rename = "p", with = "serde_bytes")]
+    pub payload: Vec<u8>,
+}
+
+/// One entry of the log. Its index is its place: a batch says the index of its first record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Record {
+    /// An event was received; it is folded into the state.
+    #[serde(rename = "e")]
+    Event(Event),
+    /// A timer came due; it is folded into the state.
+    #[serde(rename = "t")]
+    Timer(Timed),
+    /// The record at `index` was given up after it failed repeatedly: every replay leaves it out.
+    #[serde(rename = "s")]
+    Skipped {
+        /// Which record.
+        index: u64,
+        /// Why, for people.
+        cause: String,
+    },
+    /// The commands at these places were carried out or given up: no replay sends them again.
+    #[serde(rename = "d")]
+    Done(Vec<(EntityId, Position)>),
+}
+
+/// What one append adds to the log: one stream entry, whatever it holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// The index of the first record; at least 1.
+    pub first: u64,
+    /// When the store took it, by the store's own clock, which stamps all of the log.
+    pub logged_at: WallClock,
+    /// The records, at `first`, `first + 1` and so on.
+    pub records: Vec<Record>,
+}
+
+impl Batch {
+    /// The index of the last record.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.first + self.records.len() as u64 - 1
+    }
+}
