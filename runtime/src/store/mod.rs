@@ -4,6 +4,8 @@
 //! batches after the checkpoint. Every write names its fence and is refused once somebody else has
 //! claimed the element. Every write may be sent again after a lost answer.
 
+pub mod codec;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 
