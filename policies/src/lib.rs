@@ -1,6 +1,6 @@
 //! What Lamplighter decides: models, rules and machines, pure.
 //!
-//! The modules follow the paper, so the paper is the map: [`physical_world`] (3.2),
+//! The modules follow the paper, so the paper is the map: [`model`] (3.1), [`physical_world`] (3.2),
 //! [`state_saving`] (4.2.1) and [`protocol`], the machines and what they tell each other.
 //! Nothing here reads a clock, touches a socket, a file or a thread, awaits or logs.
 #![no_std]
@@ -8,6 +8,7 @@ extern crate alloc;
 
 pub mod ids;
 pub mod machine;
+pub mod model;
 pub mod physical_world;
 pub mod protocol;
 pub mod restart;

@@ -1,0 +1,77 @@
+//! A software element: what an author writes, hosted on a fog node (paper, 3.1).
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::infrastructure::Resources;
+use super::services::Durability;
+use super::value::Value;
+use crate::ids::EntityId;
+use crate::restart::RestartPolicy;
+
+/// A software element as the topology describes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Element {
+    /// The name under which the program registers the code.
+    pub kind: String,
+    /// The server that hosts it; `None` leaves the choice to the lifecycle manager.
+    pub server: Option<EntityId>,
+    /// The first value of its state.
+    pub state: BTreeMap<String, Value>,
+    /// Whether it promises to keep nothing from one event to the next.
+    pub stateless: bool,
+    /// Whether the application is worth nothing without it.
+    pub essential: bool,
+    /// Who is placed first when room is short; greater is first.
+    pub criticality: u8,
+    /// What it needs of its server.
+    pub demand: Resources,
+    /// When its inputs and commands are logged, if other than Figure 4 says.
+    pub log: LogChoice,
+    /// How often its state is saved.
+    pub checkpoint: CheckpointPolicy,
+    /// How often and how soon it is started again.
+    pub restart: RestartPolicy,
+    /// How often an input may fail before it is a dead letter; at least 1.
+    pub attempts: u32,
+    /// How many inputs may wait, 1 to 65536; beyond that, senders wait.
+    pub mailbox: u32,
+    /// What its log must survive: that of the store.
+    pub durability: Durability,
+}
+
+/// An author's say about when an element's log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogChoice {
+    /// As Figure 4 derives it.
+    #[default]
+    Derived,
+    /// Before delivery, whatever the storage.
+    Pessimistic,
+    /// After delivery; on persistent storage only.
+    Optimistic,
+    /// Never: what is under way when the element fails is lost.
+    None,
+}
+
+/// When a checkpoint is due: at whichever comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointPolicy {
+    /// After this many inputs; at least 1.
+    pub every: u64,
+    /// This long after the last one if there was any input; at least 10 ms.
+    pub interval: Duration,
+}
+
+impl Default for CheckpointPolicy {
+    fn default() -> Self {
+        Self {
+            every: 500,
+            interval: Duration::from_secs(5),
+        }
+    }
+}
