@@ -178,3 +178,14 @@ pub enum ActuationClass {
     /// It warns people again: better twice than never.
     Alarm,
 }
+
+impl ActuationClass {
+    /// Whether a command whose fate is unknown may be sent again.
+    #[must_use]
+    pub fn may_repeat(self) -> bool {
+        match self {
+            Self::Set | Self::Keyed | Self::Alarm => true,
+            Self::Delta | Self::Irreversible => false,
+        }
+    }
+}

@@ -66,7 +66,10 @@ pub enum Record {
         /// Why, for people.
         cause: String,
     },
-    /// The commands at these places were carried out or given up: no replay sends them again.
+    /// The commands at these places are about to be sent and must not be sent twice.
+    #[serde(rename = "b")]
+    Begun(Vec<(EntityId, Position)>),
+    /// The commands up to these places were carried out or given up: no replay sends them again.
     #[serde(rename = "d")]
     Done(Vec<(EntityId, Position)>),
 }

@@ -1,9 +1,19 @@
 //! What is saved, when, and how it is found again (paper, 4.2.1).
 
+mod checkpoint;
 mod choose;
+mod commands;
+mod identity;
 mod log;
+mod outbox;
+mod timers;
 
+pub use checkpoint::{FieldDelta, Fields, delta};
 pub use choose::{
     Destination, FlowSaving, SavingPolicy, SavingReason, Site, Strategy, Timing, choose,
 };
+pub use commands::{Command, Commands, NextCommand, Properties, SavedCommands};
+pub use identity::{Arrival, Inbound, WINDOW_MAX};
 pub use log::{Batch, Event, Record, Timed};
+pub use outbox::{Outbox, RESEND_MAX, SavedOutbox};
+pub use timers::{Missed, Timer, TimerChange, Timers, monotonic_at};
