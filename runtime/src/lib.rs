@@ -1,3 +1,5 @@
 //! What Lamplighter does: clock, stores, transports, processes. It decides nothing about the protocol.
 
+pub mod message_pack;
 pub mod store;
+pub mod transport;

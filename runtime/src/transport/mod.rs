@@ -1,0 +1,3 @@
+//! How processes reach one another.
+
+pub mod frame;
