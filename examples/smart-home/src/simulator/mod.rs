@@ -1,0 +1,33 @@
+//! The appliances of the house, simulated: they speak zigbee2mqtt's topics and payloads, and keep a
+//! trace of what they physically did.
+
+mod device;
+mod trace;
+mod wemo;
+
+pub use device::{Device, Kind};
+pub use trace::{PhysicalTrace, TraceError, TraceLine, now_us};
+pub use wemo::Wemo;
+
+/// What stands in the house: id in the topology, base topic, kind.
+pub const APPLIANCES: [(&str, &str, Kind); 6] = [
+    ("hue-lamp", "zigbee2mqtt/bedroom/lamp", Kind::Lamp),
+    ("hue-go", "zigbee2mqtt/bedroom/hue_go", Kind::Lamp),
+    ("ikea-lamp", "zigbee2mqtt/0x0017880100fa1003", Kind::Lamp),
+    ("plug", "zigbee2mqtt/0x0017880100fa1004", Kind::Plug),
+    ("awox", "awox/living-room", Kind::Awox),
+    ("speaker", "speaker/living-room", Kind::Speaker),
+];
+
+/// The door contact, which is played from the recording, and by which the WeMo sensor knows that
+/// somebody is in the hall.
+pub const DOOR_TOPIC: &str = "zigbee2mqtt/0x0017880100fa1006";
+
+/// Where the WeMo sensor reports.
+pub const WEMO_TOPIC: &str = "wemo/hall";
+
+/// Whether a simulated appliance speaks under this base topic.
+#[must_use]
+pub fn is_simulated(topic: &str) -> bool {
+    topic == WEMO_TOPIC || APPLIANCES.iter().any(|(_, base, _)| *base == topic)
+}
