@@ -1,6 +1,7 @@
 //! What Lamplighter does: clock, stores, transports, processes. It decides nothing about the protocol.
 
 pub mod clock;
+pub mod managed;
 pub mod message_pack;
 pub mod store;
 pub mod transport;

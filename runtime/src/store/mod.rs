@@ -5,6 +5,7 @@
 //! claimed the element. Every write may be sent again after a lost answer.
 
 pub mod codec;
+pub mod redis;
 
 use std::collections::BTreeMap;
 use std::future::Future;
