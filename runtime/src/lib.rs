@@ -1,5 +1,6 @@
 //! What Lamplighter does: clock, stores, transports, processes. It decides nothing about the protocol.
 
+pub mod broker;
 pub mod clock;
 pub mod managed;
 pub mod message_pack;

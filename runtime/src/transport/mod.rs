@@ -1,3 +1,4 @@
 //! How processes reach one another.
 
 pub mod frame;
+pub mod mqtt;
