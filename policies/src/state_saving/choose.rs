@@ -120,8 +120,8 @@ impl fmt::Display for SavingReason {
         f.write_str(match self {
             Self::Storage(LocalStorage::Persistent) => "persistent local storage",
             Self::Storage(LocalStorage::Volatile) => "volatile local storage",
-            Self::NoPlace => "not placed yet",
-            Self::Author => "chosen by the author",
+            Self::NoPlace => "no place yet",
+            Self::Author => "the author's choice",
         })
     }
 }

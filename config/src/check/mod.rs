@@ -1,0 +1,24 @@
+//! What is bad only as a whole: rules over a topology whose references resolve (V04, V08, V09, V15,
+//! V17 to V19, V21).
+
+mod actuation;
+mod cycles;
+mod paths;
+mod room;
+mod saving;
+mod spaces;
+
+use lamplighter_policies::model::Topology;
+
+use crate::diagnostics::Faults;
+use crate::resolve::Places;
+
+/// Adds every fault of the topology.
+pub(crate) fn check(topology: &Topology, places: &Places, faults: &mut Faults) {
+    cycles::check(topology, places, faults);
+    paths::check(topology, places, faults);
+    room::check(topology, places, faults);
+    actuation::check(topology, places, faults);
+    saving::check(topology, places, faults);
+    spaces::check(topology, places, faults);
+}
