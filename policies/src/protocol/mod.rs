@@ -1,3 +1,4 @@
 //! The roles as machines, and what they tell each other.
 
+pub mod cell;
 pub mod messages;

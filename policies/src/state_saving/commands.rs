@@ -216,11 +216,23 @@ impl Commands {
         }
     }
 
-    /// The device shows these properties already as they are to be.
-    pub fn shown(&mut self, names: &[String]) {
-        for name in names {
-            self.saved.desired.remove(name);
+    /// The device shows these properties already as the commands up to `position` wanted them.
+    /// Returns whether nothing of those commands is left to do.
+    pub fn shown(&mut self, position: Position, names: &[String]) -> bool {
+        let still =
+            |name: &String, desired: &Desired| desired.position > position || !names.contains(name);
+        self.saved
+            .desired
+            .retain(|name, desired| still(name, desired));
+        let done = self
+            .saved
+            .desired
+            .values()
+            .all(|desired| desired.position > position);
+        if done {
+            self.settle(position);
         }
+        done
     }
 
     fn merged(&mut self, now: Now) -> Option<Command> {
@@ -329,7 +341,7 @@ mod tests {
     fn a_property_the_device_shows_already_is_not_sent() {
         let mut lamp = Commands::new(ActuationClass::Set);
         lamp.emitted(command(1, None, &[("state", 1), ("brightness", 9)]));
-        lamp.shown(&["state".into()]);
+        assert!(!lamp.shown(Position::new(1, 1, 0), &["state".into()]));
         assert_eq!(
             lamp.next(at(0)),
             Some(NextCommand::Send(command(1, None, &[("brightness", 9)])))

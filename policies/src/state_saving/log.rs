@@ -68,10 +68,10 @@ pub enum Record {
     },
     /// The commands at these places are about to be sent and must not be sent twice.
     #[serde(rename = "b")]
-    Begun(Vec<(EntityId, Position)>),
+    Begun(Vec<(String, Position)>),
     /// The commands up to these places were carried out or given up: no replay sends them again.
     #[serde(rename = "d")]
-    Done(Vec<(EntityId, Position)>),
+    Done(Vec<(String, Position)>),
 }
 
 /// What one append adds to the log: one stream entry, whatever it holds.

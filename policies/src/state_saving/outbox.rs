@@ -56,6 +56,12 @@ impl Outbox {
         self.saved.retained.len()
     }
 
+    /// The last position that the receiver's log is known to hold.
+    #[must_use]
+    pub fn last_acknowledged(&self) -> Position {
+        self.acknowledged
+    }
+
     /// Goes back to what a checkpoint saved, keeping what has been learnt since: replay puts the same
     /// events in again, and those that were acknowledged or sent stay so.
     pub fn restore(&mut self, saved: SavedOutbox) {

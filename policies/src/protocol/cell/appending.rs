@@ -1,0 +1,420 @@
+//! From arrival to durable: marks, mailbox, group commit without a timer.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::{Cause, Cell, Effect, InFlight, Input, Phase, Retry, Source, Waiting};
+use crate::ids::EntityId;
+use crate::physical_world::{EventId, Position};
+use crate::protocol::messages::Envelope;
+use crate::state_saving::{Arrival, Event, Record};
+use crate::time::{Now, WallClock};
+
+const RETRY_MIN: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_secs(2);
+
+impl Cell {
+    /// Events of another element: each is accepted once, in its sender's order.
+    pub(super) fn received(
+        &mut self,
+        now: Now,
+        link: &EntityId,
+        envelopes: Vec<Envelope>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(source) = self.source(link, Source::Element) else {
+            return;
+        };
+        // Before the marks are restored nobody can tell an old event from a new one. The sender is
+        // asked for it again when the element is live.
+        if self.phase == Phase::Starting || self.stop_requested {
+            return;
+        }
+        let mut again = false;
+        for envelope in envelopes {
+            if self.is_full() {
+                self.refused.insert(link.clone());
+                break;
+            }
+            let inbound = self.inbound.entry(link.clone()).or_default();
+            match inbound.arrived(envelope) {
+                Arrival::Accepted(accepted) => {
+                    for envelope in accepted {
+                        self.accept(link, &source, envelope, None);
+                    }
+                }
+                Arrival::Duplicate => {
+                    self.counters.duplicates += 1;
+                    again = true;
+                }
+                Arrival::Early => effects.push(Effect::Resume {
+                    link: link.clone(),
+                    mark: inbound.mark(),
+                }),
+                Arrival::Diverged => self.counters.diverged += 1,
+            }
+        }
+        if again {
+            self.acknowledge(link, effects);
+        }
+        self.append(now, effects);
+    }
+
+    /// A device said something: it gets its number here.
+    pub(super) fn sensed(
+        &mut self,
+        now: Now,
+        link: &EntityId,
+        (occurred_at, expires_at, payload): (WallClock, Option<WallClock>, Vec<u8>),
+        receipt: Option<u64>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(source) = self.source(link, Source::Device) else {
+            return;
+        };
+        if receipt.is_none() && self.is_full() {
+            self.counters.overflowed += 1;
+            return;
+        }
+        if self.phase == Phase::Starting {
+            // Its number follows from the log, which is not read yet.
+            let link = link.clone();
+            self.held.push(Input::Sensed {
+                link,
+                occurred_at,
+                expires_at,
+                payload,
+                receipt,
+            });
+            return;
+        }
+        let inbound = self.inbound.entry(link.clone()).or_default();
+        let after = inbound.mark();
+        let position = Position::new(1, after.index + 1, 0);
+        inbound.accepted(position);
+        let envelope = Envelope {
+            position,
+            after,
+            occurred_at,
+            expires_at,
+            payload,
+        };
+        self.accept(link, &source, envelope, receipt);
+        self.append(now, effects);
+    }
+
+    fn source(&self, link: &EntityId, kind: Source) -> Option<EntityId> {
+        let known = self.settings.inbound.iter().find(|known| known.id == *link);
+        known
+            .filter(|known| known.kind == kind)
+            .map(|known| known.source.clone())
+    }
+
+    fn is_full(&self) -> bool {
+        self.queued() >= self.settings.mailbox_max
+            || self.unacknowledged() >= self.settings.unacknowledged_max
+    }
+
+    fn accept(
+        &mut self,
+        link: &EntityId,
+        source: &EntityId,
+        envelope: Envelope,
+        receipt: Option<u64>,
+    ) {
+        let Envelope {
+            position,
+            after,
+            occurred_at,
+            expires_at,
+            payload,
+        } = envelope;
+        let id = EventId {
+            source: source.clone(),
+            position,
+        };
+        let binding = link.clone();
+        let event = Event {
+            binding,
+            id,
+            after,
+            occurred_at,
+            expires_at,
+            payload,
+        };
+        self.log.waiting.push_back(Waiting {
+            record: Record::Event(event),
+            receipt,
+        });
+    }
+
+    /// Takes all that is ready and sends it, as long as the window of batches has room.
+    pub(super) fn append(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if !matches!(self.phase, Phase::Replaying { .. } | Phase::Live) || self.log.retry.is_some()
+        {
+            return;
+        }
+        self.note_settled();
+        while !self.log.waiting.is_empty() && self.log.in_flight.len() < self.settings.batches_max {
+            let records = self.take_batch();
+            let first = self.log.head + 1;
+            self.send_batch(first, records, effects);
+        }
+        self.schedule_checkpoint(now);
+    }
+
+    pub(super) fn send_batch(
+        &mut self,
+        first: u64,
+        records: Vec<Waiting>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let batch = InFlight {
+            first,
+            records,
+            answered: false,
+        };
+        self.log.head = batch.last();
+        effects.push(batch.append());
+        self.log.in_flight.push_back(batch);
+    }
+
+    /// What was carried out is logged with the next batch, so that no replay repeats it.
+    fn note_settled(&mut self) {
+        if !self.log.settled.is_empty() {
+            let record = Record::Done(core::mem::take(&mut self.log.settled));
+            self.log.waiting.push_back(Waiting {
+                record,
+                receipt: None,
+            });
+        }
+    }
+
+    fn take_batch(&mut self) -> Vec<Waiting> {
+        let mut bytes = 0;
+        let mut records = Vec::new();
+        while let Some(next) = self.log.waiting.front() {
+            bytes += size(&next.record);
+            let full =
+                records.len() >= self.settings.records_max || bytes > self.settings.bytes_max;
+            if full && !records.is_empty() {
+                break;
+            }
+            records.extend(self.log.waiting.pop_front());
+        }
+        records
+    }
+
+    /// A batch is durable: its events are acknowledged and may be handled.
+    pub(super) fn appended(
+        &mut self,
+        now: Now,
+        last: u64,
+        logged_at: WallClock,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(at) = self
+            .log
+            .in_flight
+            .iter()
+            .position(|batch| batch.last() == last)
+        else {
+            return;
+        };
+        if at > 0 {
+            // The answer to a batch before it was lost. Both are sent again, and recognised.
+            self.log.in_flight[at].answered = true;
+            return self.retry_append(now, effects);
+        }
+        let Some(batch) = self.log.in_flight.pop_front() else {
+            return;
+        };
+        self.log.durable = last;
+        if self.log.in_flight.iter().all(|batch| !batch.answered) {
+            self.log.retry = None;
+        }
+        let mut links: Vec<EntityId> = Vec::new();
+        for (index, waiting) in (batch.first..).zip(batch.records) {
+            if let (Record::Event(event), None) = (&waiting.record, waiting.receipt)
+                && !links.contains(&event.binding)
+            {
+                links.push(event.binding.clone());
+            }
+            effects.extend(waiting.receipt.map(|receipt| Effect::Release { receipt }));
+            self.log.ready.push_back((index, logged_at, waiting.record));
+        }
+        for link in links {
+            self.acknowledge(&link, effects);
+        }
+        self.append(now, effects);
+        self.handle_next(now, effects);
+        self.ask_refused(effects);
+        self.mend(now, effects);
+        self.stop_if_drained(effects);
+    }
+
+    /// Tells the sender how far the durable log reaches.
+    fn acknowledge(&self, link: &EntityId, effects: &mut Vec<Effect>) {
+        if self.source(link, Source::Element).is_none() {
+            return;
+        }
+        let accepted = self
+            .inbound
+            .get(link)
+            .map_or(Position::default(), |inbound| inbound.mark());
+        let on_its_way = |waiting: &Waiting| match &waiting.record {
+            Record::Event(event) if event.binding == *link => Some(event.after),
+            Record::Event(_) | Record::Timer(_) | Record::Skipped { .. } => None,
+            Record::Begun(_) | Record::Done(_) => None,
+        };
+        let in_flight = self.log.in_flight.iter().flat_map(|batch| &batch.records);
+        let upto = in_flight
+            .chain(&self.log.waiting)
+            .find_map(on_its_way)
+            .unwrap_or(accepted);
+        if upto > Position::default() {
+            effects.push(Effect::Acknowledge {
+                link: link.clone(),
+                upto,
+            });
+        }
+    }
+
+    /// Senders that were held back are asked again once half of the mailbox is free.
+    pub(super) fn ask_refused(&mut self, effects: &mut Vec<Effect>) {
+        if self.refused.is_empty()
+            || self.queued() > self.settings.mailbox_max / 2
+            || self.is_full()
+        {
+            return;
+        }
+        for link in core::mem::take(&mut self.refused) {
+            let mark = self
+                .inbound
+                .get(&link)
+                .map_or(Position::default(), |inbound| inbound.mark());
+            effects.push(Effect::Resume { link, mark });
+        }
+    }
+
+    /// A batch may not be durable: the same batches are sent again, in order, after a while.
+    pub(super) fn append_failed(
+        &mut self,
+        now: Now,
+        last: u64,
+        cause: Cause,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(at) = self
+            .log
+            .in_flight
+            .iter()
+            .position(|batch| batch.last() == last)
+        else {
+            return;
+        };
+        self.log.in_flight[at].answered = true;
+        let earlier_failed = self.log.retry.is_some() || at > 0;
+        match cause {
+            Cause::Unavailable(_) => self.retry_later(now),
+            // Behind a batch that failed, a gap is what is to be expected.
+            Cause::Gap { .. } if earlier_failed => self.retry_later(now),
+            Cause::Gap { head } => self.regressed(head, effects),
+            Cause::Fenced(cause) | Cause::Refused(cause) => self.give_up(cause, false, effects),
+        }
+        self.retry_append(now, effects);
+    }
+
+    fn regressed(&mut self, head: u64, effects: &mut Vec<Effect>) {
+        let durable = self.log.durable;
+        let cause = if head < durable {
+            format!(
+                "the store lost the acknowledged records {}..={durable}: it was rolled back; \
+                 look at its persistence settings with `lamplighter store check`",
+                head + 1
+            )
+        } else {
+            format!("the log ends at {head} and this incarnation wrote only up to {durable}")
+        };
+        self.give_up(cause, head > durable, effects);
+    }
+
+    fn retry_later(&mut self, now: Now) {
+        let failures = self.log.retry.map_or(0, |retry| retry.failures);
+        // One wait for all the batches that failed together.
+        if self.log.retry.is_none_or(|retry| retry.at <= now.monotonic) {
+            let wait = RETRY_MIN
+                .saturating_mul(2_u32.saturating_pow(failures))
+                .min(RETRY_MAX);
+            self.log.retry = Some(Retry {
+                at: now.monotonic + wait,
+                failures: failures + 1,
+            });
+        }
+    }
+
+    /// Whether no write to the log is unanswered.
+    pub(super) fn all_answered(&self) -> bool {
+        self.log.in_flight.iter().all(|batch| batch.answered)
+    }
+
+    pub(super) fn retry_append(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let due = self
+            .log
+            .retry
+            .is_some_and(|retry| retry.at <= now.monotonic);
+        if !due || !self.all_answered() || self.phase == Phase::Halted {
+            return;
+        }
+        if self.log.in_flight.is_empty() {
+            self.log.retry = None;
+        }
+        for batch in &mut self.log.in_flight {
+            batch.answered = false;
+            effects.push(batch.append());
+        }
+    }
+
+    pub(super) fn give_up(
+        &mut self,
+        cause: String,
+        restart_may_help: bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.phase = Phase::Halted;
+        effects.push(Effect::GiveUp {
+            cause,
+            restart_may_help,
+        });
+    }
+}
+
+impl InFlight {
+    fn last(&self) -> u64 {
+        self.first + self.records.len() as u64 - 1
+    }
+
+    fn append(&self) -> Effect {
+        let records = self
+            .records
+            .iter()
+            .map(|waiting| waiting.record.clone())
+            .collect();
+        Effect::Append {
+            first: self.first,
+            records,
+        }
+    }
+}
+
+/// The bytes that a record adds to a batch, its frame left out.
+fn size(record: &Record) -> usize {
+    match record {
+        Record::Event(event) => event.payload.len(),
+        Record::Timer(timed) => timed.payload.len(),
+        Record::Skipped { cause, .. } => cause.len(),
+        Record::Begun(_) | Record::Done(_) => 0,
+    }
+}

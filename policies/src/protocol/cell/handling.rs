@@ -1,0 +1,256 @@
+//! From durable to handled: one record at a time, its outputs only after it.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::{Cell, Effect, Handled, Handling, Phase, Task, TaskInput};
+use crate::restart::RestartDecision;
+use crate::state_saving::{Event, Record, Timed};
+use crate::time::{Now, WallClock};
+
+impl Cell {
+    /// Offers the next record to the handler, passing over those that need none.
+    pub(super) fn handle_next(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        while self.log.handling.is_none() {
+            match self.phase {
+                Phase::Replaying { upto, since } if self.log.handled >= upto => {
+                    self.go_live(now, since, effects);
+                }
+                Phase::Replaying { .. } | Phase::Live => {}
+                Phase::Starting | Phase::Mending { .. } | Phase::Halted => return,
+            }
+            let Some((index, logged_at, record)) = self.log.ready.pop_front() else {
+                return;
+            };
+            self.offer(now, index, logged_at, record, effects);
+        }
+    }
+
+    fn offer(
+        &mut self,
+        now: Now,
+        index: u64,
+        logged_at: WallClock,
+        record: Record,
+        effects: &mut Vec<Effect>,
+    ) {
+        match record {
+            Record::Event(event) if self.skipped.contains(&index) => {
+                self.folded.insert(event.binding, event.id.position);
+                self.log.handled = index;
+            }
+            Record::Event(event) => self.hand_over_event(index, logged_at, event, effects),
+            Record::Timer(timed) => {
+                // Taken in any case: a skipped firing is over as well.
+                let stands = self.timers.stands(&timed);
+                if stands && !self.skipped.contains(&index) {
+                    self.hand_over_timer(index, logged_at, timed, effects);
+                } else {
+                    self.log.handled = index;
+                }
+            }
+            Record::Skipped { .. } => self.log.handled = index,
+            Record::Begun(begun) => {
+                self.log.handled = index;
+                for (link, position) in begun {
+                    if let Some(commands) = self.commands.get_mut(&link) {
+                        commands.begun(position);
+                    }
+                    self.actuate(now, &link, effects);
+                }
+            }
+            Record::Done(done) => {
+                self.log.handled = index;
+                for (link, position) in done {
+                    if let Some(commands) = self.commands.get_mut(&link) {
+                        commands.settle(position);
+                    }
+                }
+            }
+        }
+    }
+
+    fn hand_over_event(
+        &mut self,
+        index: u64,
+        logged_at: WallClock,
+        event: Event,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Event {
+            binding,
+            id,
+            occurred_at,
+            expires_at,
+            payload,
+            ..
+        } = event;
+        let handling = Handling {
+            index,
+            logged_at,
+            expired: is_expired(expires_at, logged_at),
+            expires_at,
+            what: format!("event {id} on {binding}"),
+            binding: Some((binding, id.position)),
+        };
+        let input = TaskInput::Event {
+            id,
+            occurred_at,
+            expires_at,
+            payload,
+        };
+        self.hand_over(handling, input, effects);
+    }
+
+    fn hand_over_timer(
+        &mut self,
+        index: u64,
+        logged_at: WallClock,
+        timed: Timed,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Timed {
+            key,
+            due_at,
+            expires_at,
+            payload,
+        } = timed;
+        let handling = Handling {
+            index,
+            logged_at,
+            expired: is_expired(expires_at, logged_at),
+            expires_at,
+            what: format!("timer {key:?}"),
+            binding: None,
+        };
+        self.hand_over(
+            handling,
+            TaskInput::Timer {
+                key,
+                due_at,
+                expires_at,
+                payload,
+            },
+            effects,
+        );
+    }
+
+    fn hand_over(&mut self, handling: Handling, input: TaskInput, effects: &mut Vec<Effect>) {
+        let Handling {
+            index,
+            logged_at,
+            expired,
+            ..
+        } = handling;
+        let replay = matches!(self.phase, Phase::Replaying { .. });
+        self.log.handling = Some(handling);
+        effects.push(Effect::Handle(Task {
+            index,
+            logged_at,
+            expired,
+            replay,
+            input,
+        }));
+    }
+
+    /// The handler returned: its outputs leave, unless this is a replay or the input had expired.
+    pub(super) fn handled(
+        &mut self,
+        now: Now,
+        index: u64,
+        handled: Handled,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(handling) = self
+            .log
+            .handling
+            .take_if(|handling| handling.index == index)
+        else {
+            return;
+        };
+        self.log.handled = index;
+        self.attempts.remove(&index);
+        if let Some((binding, position)) = handling.binding.clone() {
+            self.folded.insert(binding, position);
+        }
+        for change in handled.timers {
+            self.timers.change(change);
+        }
+        if !handling.expired {
+            self.emit(&handling, handled.emitted);
+        }
+        if self.is_live() {
+            self.send(now, effects);
+            self.checkpoint_if_due(now, effects);
+        }
+        self.handle_next(now, effects);
+        self.ask_refused(effects);
+        self.stop_if_drained(effects);
+    }
+
+    /// The instance is gone: the input is tried again by a new one, and given up when it keeps
+    /// failing.
+    pub(super) fn handler_failed(
+        &mut self,
+        now: Now,
+        index: u64,
+        cause: &str,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(handling) = self
+            .log
+            .handling
+            .take_if(|handling| handling.index == index)
+        else {
+            return;
+        };
+        self.counters.panics += 1;
+        let attempts = self.attempts.entry(index).or_insert(0);
+        *attempts += 1;
+        let cause = format!("{} failed: {cause}", handling.what);
+        if *attempts >= self.settings.attempts_max {
+            self.bury(index, &handling.what, cause.clone(), effects);
+        }
+        match self.restarts.failed(now.monotonic) {
+            RestartDecision::After(wait) => {
+                self.mended = Some(cause);
+                self.phase = Phase::Mending {
+                    not_before: now.monotonic + wait,
+                    asked: false,
+                };
+                self.mend(now, effects);
+            }
+            RestartDecision::Escalate => {
+                let limit = self.settings.restart;
+                let often = format!("{} times within {:?}", limit.restarts_max + 1, limit.within);
+                self.give_up(
+                    format!("handlers failed {often}; the last: {cause}"),
+                    true,
+                    effects,
+                );
+            }
+        }
+    }
+
+    fn bury(&mut self, index: u64, what: &str, cause: String, effects: &mut Vec<Effect>) {
+        self.attempts.remove(&index);
+        self.counters.dead_letters += 1;
+        self.skipped.insert(index);
+        self.giving_up = Some(Record::Skipped {
+            index,
+            cause: cause.clone(),
+        });
+        effects.push(Effect::Bury {
+            index,
+            what: what.to_string(),
+            cause,
+        });
+    }
+}
+
+/// Whether an input no longer held when it was logged. It depends on the record alone, so it is the
+/// same in every replay.
+fn is_expired(expires_at: Option<WallClock>, logged_at: WallClock) -> bool {
+    expires_at.is_some_and(|end| end <= logged_at)
+}

@@ -1,0 +1,329 @@
+//! What a cell is told and what it asks for.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::EntityId;
+use crate::physical_world::{EventId, Position};
+use crate::protocol::messages::Envelope;
+use crate::state_saving::{
+    Batch, Command, Properties, Record, SavedCommands, SavedOutbox, TimerChange, Timers,
+};
+use crate::time::WallClock;
+
+/// What a cell is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// The saved state was read; the shell has made an instance of the element from its fields.
+    Restored(Restored),
+    /// Events of another element arrived on a binding.
+    Received {
+        /// The binding.
+        link: EntityId,
+        /// The events as their sender put them.
+        envelopes: Vec<Envelope>,
+    },
+    /// A device said something.
+    Sensed {
+        /// The binding.
+        link: EntityId,
+        /// When it occurred, as well as that is known.
+        occurred_at: WallClock,
+        /// Until when it holds.
+        expires_at: Option<WallClock>,
+        /// The element's input, encoded.
+        payload: Vec<u8>,
+        /// Given back in [`Effect::Release`] when it is in the log.
+        receipt: Option<u64>,
+    },
+    /// The batch that ends at `last` is durable.
+    Appended {
+        /// Its last index.
+        last: u64,
+        /// When the store took it.
+        logged_at: WallClock,
+    },
+    /// The batch that ends at `last` may not be durable.
+    AppendFailed {
+        /// Its last index.
+        last: u64,
+        /// What the store said.
+        cause: Cause,
+    },
+    /// The handler returned.
+    Handled {
+        /// The record it handled.
+        index: u64,
+        /// What it asked for.
+        handled: Handled,
+    },
+    /// The handler panicked or returned an error; its instance is gone.
+    HandlerFailed {
+        /// The record it handled.
+        index: u64,
+        /// What happened, for people.
+        cause: String,
+    },
+    /// A receiver has logged everything up to here.
+    Acknowledged {
+        /// The binding.
+        link: EntityId,
+        /// The last position in the receiver's log.
+        upto: Position,
+    },
+    /// A receiver wants everything after here, again if need be.
+    ResumeAsked {
+        /// The binding.
+        link: EntityId,
+        /// The last position in the receiver's log.
+        mark: Position,
+    },
+    /// Commands up to here were carried out, or given up.
+    Settled {
+        /// The flow.
+        link: String,
+        /// The newest of them.
+        position: Position,
+    },
+    /// The command in flight could not be handed over; it is offered again on [`Input::Connected`].
+    Returned {
+        /// The flow.
+        link: String,
+    },
+    /// The device was asked, or could not be asked, what it shows.
+    Compared {
+        /// The flow.
+        link: String,
+        /// The properties that are already as they are to be.
+        shown: Vec<String>,
+    },
+    /// The checkpoint is in the store.
+    Checkpointed {
+        /// How far it covers the log.
+        upto: u64,
+    },
+    /// The checkpoint may not be in the store.
+    CheckpointFailed {
+        /// What the store said.
+        cause: Cause,
+    },
+    /// The bindings' transport is up, for the first time or again.
+    Connected,
+    /// Handle what is there, take a last checkpoint and stop.
+    StopRequested,
+}
+
+/// Why the store did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It cannot at present; the same write is sent again.
+    Unavailable(String),
+    /// The log ends elsewhere.
+    Gap {
+        /// Where it ends.
+        head: u64,
+    },
+    /// Somebody else owns the element.
+    Fenced(String),
+    /// It refuses until a person cures the cause.
+    Refused(String),
+}
+
+/// The saved state of an element, decoded.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Restored {
+    /// The index up to which the checkpoint covers the log.
+    pub checkpoint: u64,
+    /// The index of the last record in the log.
+    pub head: u64,
+    /// What the checkpoint says besides the element's own state.
+    pub meta: Meta,
+    /// The records after the checkpoint; a first batch may begin before it.
+    pub log: Vec<Batch>,
+}
+
+/// What a checkpoint saves besides the element's own state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// The lineage under which outputs are identified; 0 before the first checkpoint.
+    pub lineage: u32,
+    /// Per binding, the last event folded into the state.
+    pub folded: BTreeMap<EntityId, Position>,
+    /// Per binding, what was sent and not acknowledged.
+    pub outboxes: BTreeMap<EntityId, SavedOutbox>,
+    /// Per flow to an appliance, what was emitted and not carried out.
+    pub commands: BTreeMap<String, SavedCommands>,
+    /// The timers.
+    pub timers: Timers,
+}
+
+/// What a handler asked for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Handled {
+    /// Outputs, in the order of emission.
+    pub emitted: Vec<Emitted>,
+    /// Timers set and cancelled, in order.
+    pub timers: Vec<TimerChange>,
+}
+
+/// One output of a handler.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Emitted {
+    /// The output port.
+    pub port: String,
+    /// How long it holds; `None` where the handler did not say.
+    pub valid_for: Option<Duration>,
+    /// The output, encoded, for an element to receive.
+    pub payload: Vec<u8>,
+    /// The same as properties, for an appliance to show; empty where none is bound to the port.
+    pub properties: Properties,
+}
+
+/// One record for the handler.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Task {
+    /// Its index in the log.
+    pub index: u64,
+    /// When the store took it: the handler's present, in every replay.
+    pub logged_at: WallClock,
+    /// Whether it had expired when it was logged: it is folded, and nothing leaves.
+    pub expired: bool,
+    /// Whether this is a replay.
+    pub replay: bool,
+    /// The input.
+    pub input: TaskInput,
+}
+
+/// What a handler is given.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TaskInput {
+    /// An event that arrived on a binding.
+    Event {
+        /// Its identity.
+        id: EventId,
+        /// When it occurred.
+        occurred_at: WallClock,
+        /// Until when it holds.
+        expires_at: Option<WallClock>,
+        /// The input, encoded.
+        payload: Vec<u8>,
+    },
+    /// One of its own timers.
+    Timer {
+        /// The timer's name.
+        key: String,
+        /// When it was due.
+        due_at: WallClock,
+        /// Until when its firing matters.
+        expires_at: Option<WallClock>,
+        /// The input, encoded.
+        payload: Vec<u8>,
+    },
+}
+
+/// What a cell asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Read the saved state again, make a new instance from it, answer with [`Input::Restored`].
+    Restore,
+    /// Write this batch, which the log must end before; several may be on their way. Answer with
+    /// [`Input::Appended`] or [`Input::AppendFailed`].
+    Append {
+        /// The index of the first record.
+        first: u64,
+        /// The records.
+        records: Vec<Record>,
+    },
+    /// Run the handler, answer with [`Input::Handled`] or [`Input::HandlerFailed`] before anything
+    /// else.
+    Handle(Task),
+    /// Tell the sender that everything up to here is logged.
+    Acknowledge {
+        /// The binding.
+        link: EntityId,
+        /// The last position logged.
+        upto: Position,
+    },
+    /// Ask the sender for everything after here.
+    Resume {
+        /// The binding.
+        link: EntityId,
+        /// The last position accepted.
+        mark: Position,
+    },
+    /// The event with this receipt is in the log; its transport may let it go.
+    Release {
+        /// As it came.
+        receipt: u64,
+    },
+    /// Send events to an element.
+    Send {
+        /// The binding.
+        link: EntityId,
+        /// The events.
+        envelopes: Vec<Envelope>,
+    },
+    /// Send a command to an appliance; answer with [`Input::Settled`] or [`Input::Returned`].
+    Actuate {
+        /// The flow.
+        link: String,
+        /// The command.
+        command: Command,
+    },
+    /// Ask an appliance whether it shows this already; answer with [`Input::Compared`].
+    Compare {
+        /// The flow.
+        link: String,
+        /// What it is to show.
+        command: Command,
+    },
+    /// Save the state as it is at this instant, and this beside it; answer with
+    /// [`Input::Checkpointed`] or [`Input::CheckpointFailed`].
+    Checkpoint {
+        /// How far it covers the log.
+        upto: u64,
+        /// What to save beside the element's own state.
+        meta: Meta,
+    },
+    /// Keep this for people to look at: an input was given up.
+    Bury {
+        /// Its index in the log.
+        index: u64,
+        /// Which input.
+        what: String,
+        /// Why.
+        cause: String,
+    },
+    /// Tell people that a command was sent or not, nobody knows, and will not be repeated.
+    ReportUnknown {
+        /// The flow.
+        link: String,
+        /// The command.
+        command: Command,
+    },
+    /// The element is restored and live.
+    Ready {
+        /// How many records were folded.
+        replayed: u64,
+        /// How long folding took.
+        took: Duration,
+    },
+    /// A handler failed and the element is mended.
+    Mended {
+        /// What failed, with the input.
+        cause: String,
+    },
+    /// The element cannot go on here.
+    GiveUp {
+        /// Why.
+        cause: String,
+        /// Whether another start may help.
+        restart_may_help: bool,
+    },
+    /// The last checkpoint is taken; the element has stopped.
+    Stop,
+}

@@ -1,0 +1,358 @@
+//! The cell: one element, its log and its bindings (paper, 4.2.1; the wrapper around an element).
+//!
+//! An input is logged, becomes durable, is handled, and only then its outputs leave. A handler that
+//! fails loses its instance; the next one is made from checkpoint and log, and makes the same outputs
+//! under the same ids. What the element asks of the outside world is effects; nothing here fails.
+
+mod appending;
+mod handling;
+mod input;
+mod outgoing;
+mod recovering;
+mod settings;
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+pub use input::{Cause, Effect, Emitted, Handled, Input, Meta, Restored, Task, TaskInput};
+pub use settings::{CellSettings, InboundLink, OutboundLink, Source, Target};
+
+use crate::ids::EntityId;
+use crate::machine::Machine;
+use crate::physical_world::Position;
+use crate::restart::RestartHistory;
+use crate::state_saving::{Commands, Inbound, Outbox, Record, Timers, monotonic_at};
+use crate::time::{Monotonic, Now, WallClock};
+
+/// The machine of one element.
+#[derive(Debug)]
+pub struct Cell {
+    settings: CellSettings,
+    phase: Phase,
+    log: Log,
+    inbound: BTreeMap<EntityId, Inbound>,
+    /// Per binding, the last event that the state has folded: what a checkpoint saves.
+    folded: BTreeMap<EntityId, Position>,
+    outboxes: BTreeMap<EntityId, Outbox>,
+    commands: BTreeMap<String, Commands>,
+    timers: Timers,
+    checkpoint: Checkpoint,
+    restarts: RestartHistory,
+    attempts: BTreeMap<u64, u32>,
+    counters: Counters,
+    /// Senders that were refused because the mailbox was full and are to be asked again.
+    refused: BTreeSet<EntityId>,
+    /// What devices said before the log was read.
+    held: Vec<Input>,
+    /// Records that every replay leaves out.
+    skipped: BTreeSet<u64>,
+    /// The decision to leave a record out, to be logged before anything goes on.
+    giving_up: Option<Record>,
+    /// Flows whose appliance is being asked what it shows, and about which command.
+    comparing: BTreeMap<String, Position>,
+    lineage: u32,
+    connected: bool,
+    announced: bool,
+    timer_deadline: Option<Monotonic>,
+    mended: Option<String>,
+    replayed: (u64, Duration),
+    /// Per flow, the newest command whose beginning is on its way to the log.
+    begin_asked: BTreeMap<String, Position>,
+    stop_requested: bool,
+}
+
+/// What the cell counted since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Handler failures mended.
+    pub panics: u64,
+    /// Inputs given up after repeated failure.
+    pub dead_letters: u64,
+    /// Arrivals dropped because they were accepted before.
+    pub duplicates: u64,
+    /// Arrivals that contradict what their source sent before.
+    pub diverged: u64,
+    /// Irreversible commands of unknown fate.
+    pub unknown: u64,
+    /// What devices said without waiting for an answer while the mailbox was full.
+    pub overflowed: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Waits for the saved state.
+    Starting,
+    /// Folds the log; nothing leaves.
+    Replaying { upto: u64, since: Monotonic },
+    /// Handles and emits.
+    Live,
+    /// The instance is lost; waits for appends in flight and for the backoff, then restores.
+    Mending { not_before: Monotonic, asked: bool },
+    /// This incarnation is over.
+    Halted,
+}
+
+/// Where each part of the log is: waiting to be logged, on its way, durable, being handled.
+#[derive(Debug, Default)]
+struct Log {
+    /// Not yet sent to the store.
+    waiting: VecDeque<Waiting>,
+    /// Sent, in order, not yet answered.
+    in_flight: VecDeque<InFlight>,
+    /// Durable, not yet handled.
+    ready: VecDeque<(u64, WallClock, Record)>,
+    /// The index of the last record sent to the store.
+    head: u64,
+    /// The index of the last record known to be durable.
+    durable: u64,
+    /// The index of the last record folded into the state.
+    handled: u64,
+    /// The record that the element is handling.
+    handling: Option<Handling>,
+    /// When to send again after the store was out of reach.
+    retry: Option<Retry>,
+    /// Commands settled since the last batch.
+    settled: Vec<(String, Position)>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    record: Record,
+    /// Set for an event whose transport waits for the log.
+    receipt: Option<u64>,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    first: u64,
+    records: Vec<Waiting>,
+    answered: bool,
+}
+
+#[derive(Debug)]
+struct Handling {
+    index: u64,
+    logged_at: WallClock,
+    expired: bool,
+    expires_at: Option<WallClock>,
+    binding: Option<(EntityId, Position)>,
+    what: String,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Retry {
+    at: Monotonic,
+    failures: u32,
+}
+
+/// How far the last checkpoint reaches, and whether one is under way.
+#[derive(Debug, Default)]
+struct Checkpoint {
+    /// Nothing was ever saved: the first checkpoint holds the initial state, whole.
+    initial_missing: bool,
+    /// The store could not take the last one; it is tried again when due.
+    failed: bool,
+    upto: u64,
+    under_way: Option<u64>,
+    due_at: Option<Monotonic>,
+    taken_at: Option<WallClock>,
+}
+
+impl Cell {
+    /// An element that waits for its saved state.
+    #[must_use]
+    pub fn new(settings: CellSettings) -> Self {
+        let targets = |wanted: fn(&Target) -> bool| {
+            settings
+                .outbound
+                .iter()
+                .filter(move |link| wanted(&link.target))
+        };
+        let outboxes = targets(|target| matches!(target, Target::Element))
+            .filter_map(|link| EntityId::new(&link.id).ok())
+            .map(|id| (id, Outbox::default()))
+            .collect();
+        let commands = settings
+            .outbound
+            .iter()
+            .filter_map(|link| match link.target {
+                Target::Element => None,
+                Target::Appliance(class) => Some((link.id.clone(), Commands::new(class))),
+            })
+            .collect();
+        let inbound = settings
+            .inbound
+            .iter()
+            .map(|link| (link.id.clone(), Inbound::default()))
+            .collect();
+        Self {
+            phase: Phase::Starting,
+            log: Log::default(),
+            inbound,
+            folded: BTreeMap::new(),
+            outboxes,
+            commands,
+            timers: Timers::default(),
+            checkpoint: Checkpoint::default(),
+            restarts: RestartHistory::new(settings.restart),
+            attempts: BTreeMap::new(),
+            counters: Counters::default(),
+            refused: BTreeSet::new(),
+            held: Vec::new(),
+            skipped: BTreeSet::new(),
+            giving_up: None,
+            comparing: BTreeMap::new(),
+            lineage: 1,
+            connected: false,
+            announced: false,
+            timer_deadline: None,
+            mended: None,
+            replayed: (0, Duration::ZERO),
+            begin_asked: BTreeMap::new(),
+            stop_requested: false,
+            settings,
+        }
+    }
+
+    /// What it counted since it was made.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// The index of the last durable record.
+    #[must_use]
+    pub fn logged(&self) -> u64 {
+        self.log.durable
+    }
+
+    /// The index up to which the last checkpoint covers the log, and when it was taken.
+    #[must_use]
+    pub fn checkpointed(&self) -> (u64, Option<WallClock>) {
+        (self.checkpoint.upto, self.checkpoint.taken_at)
+    }
+
+    /// Inputs that wait to be logged or handled.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        let in_flight: usize = self
+            .log
+            .in_flight
+            .iter()
+            .map(|batch| batch.records.len())
+            .sum();
+        self.log.waiting.len() + in_flight + self.log.ready.len()
+    }
+
+    /// Outputs that nobody has acknowledged yet.
+    #[must_use]
+    pub fn unacknowledged(&self) -> usize {
+        let kept: usize = self.outboxes.values().map(Outbox::unacknowledged).sum();
+        kept + self.commands.values().map(Commands::waiting).sum::<usize>()
+    }
+
+    fn is_live(&self) -> bool {
+        self.phase == Phase::Live
+    }
+
+    /// The monotonic deadline of a wall-clock instant is only known when `now` is.
+    fn arm_timers(&mut self, now: Now) {
+        self.timer_deadline = self.timers.next_due_at().map(|at| monotonic_at(now, at));
+    }
+
+    fn fire_timers(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if !self.is_live() || self.stop_requested {
+            return;
+        }
+        for timed in self.timers.due(now) {
+            self.log.waiting.push_back(Waiting {
+                record: Record::Timer(timed),
+                receipt: None,
+            });
+        }
+        self.append(now, effects);
+    }
+}
+
+impl Machine for Cell {
+    type Input = Input;
+    type Effect = Effect;
+
+    fn handle(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
+        if self.phase == Phase::Halted {
+            return;
+        }
+        match input {
+            Input::Restored(restored) => self.restored(now, restored, effects),
+            Input::Received { link, envelopes } => self.received(now, &link, envelopes, effects),
+            Input::Sensed {
+                link,
+                occurred_at,
+                expires_at,
+                payload,
+                receipt,
+            } => {
+                let event = (occurred_at, expires_at, payload);
+                self.sensed(now, &link, event, receipt, effects);
+            }
+            Input::Appended { last, logged_at } => self.appended(now, last, logged_at, effects),
+            Input::AppendFailed { last, cause } => self.append_failed(now, last, cause, effects),
+            Input::Handled { index, handled } => self.handled(now, index, handled, effects),
+            Input::HandlerFailed { index, cause } => {
+                self.handler_failed(now, index, &cause, effects);
+            }
+            Input::Acknowledged { link, upto } => self.acknowledged(now, &link, upto),
+            Input::ResumeAsked { link, mark } => self.resume_asked(now, &link, mark, effects),
+            Input::Settled { link, position } => self.settled(now, &link, position, effects),
+            Input::Returned { link } => self.returned(&link),
+            Input::Compared { link, shown } => self.compared(now, &link, &shown, effects),
+            Input::Checkpointed { upto } => self.checkpointed_upto(now, upto, effects),
+            Input::CheckpointFailed { cause } => self.checkpoint_failed(now, cause, effects),
+            Input::Connected => self.connected(now, effects),
+            Input::StopRequested => self.stop(effects),
+        }
+        self.arm_timers(now);
+    }
+
+    fn next_deadline(&self) -> Option<Monotonic> {
+        let mending = match self.phase {
+            Phase::Mending {
+                not_before,
+                asked: false,
+            } if self.log.in_flight.is_empty() => Some(not_before),
+            Phase::Starting
+            | Phase::Replaying { .. }
+            | Phase::Live
+            | Phase::Mending { .. }
+            | Phase::Halted => None,
+        };
+        let live = self.is_live();
+        let retry = self
+            .log
+            .retry
+            .map(|retry| retry.at)
+            .filter(|_| self.all_answered());
+        let checkpoint = self.checkpoint.due_at.filter(|_| live);
+        let resend = self
+            .outboxes
+            .values()
+            .filter_map(Outbox::next_deadline)
+            .min();
+        let timer = self.timer_deadline.filter(|_| live);
+        [mending, retry, checkpoint, resend.filter(|_| live), timer]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn wake(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.mend(now, effects);
+        self.retry_append(now, effects);
+        self.fire_timers(now, effects);
+        self.resend(now, effects);
+        self.checkpoint_if_due(now, effects);
+        self.arm_timers(now);
+    }
+}

@@ -1,0 +1,268 @@
+//! What leaves: events to elements until they are acknowledged, commands to appliances once.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::{Cell, Effect, Emitted, Handling, Target};
+use crate::ids::EntityId;
+use crate::physical_world::Position;
+use crate::state_saving::{Command, NextCommand, Record};
+use crate::time::Now;
+
+impl Cell {
+    /// Puts a handler's outputs where they will be sent from, under ids that follow from the log.
+    pub(super) fn emit(&mut self, handling: &Handling, emitted: Vec<Emitted>) {
+        for (k, emitted) in (0..).zip(emitted) {
+            let position = Position::new(self.lineage, handling.index, k);
+            for link in self
+                .settings
+                .outbound
+                .iter()
+                .filter(|link| link.port == emitted.port)
+            {
+                let expires_at = match emitted.valid_for.or(link.valid_for) {
+                    Some(span) => Some(handling.logged_at + span),
+                    // What follows from an event holds as long as the event.
+                    None => handling.expires_at,
+                };
+                match link.target {
+                    Target::Element => {
+                        let payload = [link.prefix.as_slice(), &emitted.payload].concat();
+                        if let Some(outbox) = self.outboxes.get_mut(link.id.as_str()) {
+                            outbox.put(position, handling.logged_at, expires_at, payload);
+                        }
+                    }
+                    Target::Appliance(_) => {
+                        if let Some(commands) = self.commands.get_mut(&link.id) {
+                            let properties = emitted.properties.clone();
+                            commands.emitted(Command {
+                                position,
+                                expires_at,
+                                properties,
+                            });
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends what was put in since the last time.
+    pub(super) fn send(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if !self.connected {
+            return;
+        }
+        for (link, outbox) in &mut self.outboxes {
+            let envelopes = outbox.unsent(now.monotonic);
+            if !envelopes.is_empty() {
+                effects.push(Effect::Send {
+                    link: link.clone(),
+                    envelopes,
+                });
+            }
+        }
+        let waiting = self
+            .commands
+            .iter()
+            .filter(|(_, commands)| commands.waiting() > 0);
+        let links: Vec<String> = waiting.map(|(link, _)| link.clone()).collect();
+        for link in links {
+            self.actuate(now, &link, effects);
+        }
+    }
+
+    /// Sends the next command to an appliance, if none is on its way.
+    pub(super) fn actuate(&mut self, now: Now, link: &str, effects: &mut Vec<Effect>) {
+        if !self.is_live() || !self.connected || self.comparing.contains_key(link) {
+            return;
+        }
+        let Some(commands) = self.commands.get_mut(link) else {
+            return;
+        };
+        match commands.next(now) {
+            None => {}
+            Some(NextCommand::Send(command)) => {
+                effects.push(Effect::Actuate {
+                    link: link.into(),
+                    command,
+                });
+            }
+            Some(NextCommand::Begin(position)) => {
+                let begun = (String::from(link), position);
+                self.begin(now, begun, effects);
+            }
+        }
+    }
+
+    fn begin(&mut self, now: Now, begun: (String, Position), effects: &mut Vec<Effect>) {
+        if self.begin_asked.get(&begun.0) >= Some(&begun.1) {
+            return;
+        }
+        self.begin_asked.insert(begun.0.clone(), begun.1);
+        let record = Record::Begun(alloc::vec![begun]);
+        self.log.waiting.push_back(super::Waiting {
+            record,
+            receipt: None,
+        });
+        self.append(now, effects);
+    }
+
+    /// A receiver has logged everything up to here.
+    pub(super) fn acknowledged(&mut self, now: Now, link: &EntityId, upto: Position) {
+        if let Some(outbox) = self.outboxes.get_mut(link) {
+            outbox.acknowledged(now.monotonic, upto);
+        }
+    }
+
+    /// A receiver is back, or misses something.
+    pub(super) fn resume_asked(
+        &mut self,
+        now: Now,
+        link: &EntityId,
+        mark: Position,
+        effects: &mut Vec<Effect>,
+    ) {
+        let live = self.is_live();
+        let Some(outbox) = self.outboxes.get_mut(link) else {
+            return;
+        };
+        // During a replay nothing leaves; the receiver is served when the element is live.
+        if !live {
+            return outbox.acknowledged(now.monotonic, mark);
+        }
+        let envelopes = outbox.resume(now.monotonic, mark);
+        if !envelopes.is_empty() {
+            effects.push(Effect::Send {
+                link: link.clone(),
+                envelopes,
+            });
+        }
+    }
+
+    /// Sends again what nobody acknowledged in time.
+    pub(super) fn resend(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if !self.is_live() || !self.connected {
+            return;
+        }
+        for (link, outbox) in &mut self.outboxes {
+            let envelopes = outbox.due(now.monotonic);
+            if !envelopes.is_empty() {
+                effects.push(Effect::Send {
+                    link: link.clone(),
+                    envelopes,
+                });
+            }
+        }
+    }
+
+    /// An appliance took the commands up to here, or they are given up.
+    pub(super) fn settled(
+        &mut self,
+        now: Now,
+        link: &str,
+        position: Position,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(commands) = self.commands.get_mut(link) else {
+            return;
+        };
+        commands.settle(position);
+        self.log.settled.push((link.into(), position));
+        self.append(now, effects);
+        self.actuate(now, link, effects);
+        self.stop_if_drained(effects);
+    }
+
+    /// The command could not be handed over; it is offered again when the transport is up.
+    pub(super) fn returned(&mut self, link: &str) {
+        if let Some(commands) = self.commands.get_mut(link) {
+            commands.returned();
+        }
+    }
+
+    /// The appliance was asked what it shows: what it shows already is not sent.
+    pub(super) fn compared(
+        &mut self,
+        now: Now,
+        link: &str,
+        shown: &[String],
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(position) = self.comparing.remove(link) else {
+            return;
+        };
+        let Some(commands) = self.commands.get_mut(link) else {
+            return;
+        };
+        if commands.shown(position, shown) {
+            self.log.settled.push((link.into(), position));
+            self.append(now, effects);
+        }
+        self.actuate(now, link, effects);
+    }
+
+    /// The transport is up: both ends of every binding find out what the other misses.
+    pub(super) fn connected(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.connected = true;
+        if self.is_live() {
+            self.announce(now, effects);
+        }
+    }
+
+    /// Asks senders for what is missing and serves receivers.
+    pub(super) fn announce(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        for link in self
+            .settings
+            .inbound
+            .iter()
+            .filter(|link| link.kind == super::Source::Element)
+        {
+            let mark = self
+                .inbound
+                .get(&link.id)
+                .map_or(Position::default(), |i| i.mark());
+            effects.push(Effect::Resume {
+                link: link.id.clone(),
+                mark,
+            });
+        }
+        for (link, outbox) in &mut self.outboxes {
+            let mark = outbox.last_acknowledged();
+            let envelopes = outbox.resume(now.monotonic, mark);
+            if !envelopes.is_empty() {
+                effects.push(Effect::Send {
+                    link: link.clone(),
+                    envelopes,
+                });
+            }
+        }
+        if !self.announced {
+            self.announced = true;
+            self.compare(now, effects);
+            let (replayed, took) = self.replayed;
+            effects.push(Effect::Ready { replayed, took });
+        }
+        self.send(now, effects);
+    }
+
+    /// Before the first command after a recovery: appliances that can be asked are asked.
+    fn compare(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        for (link, commands) in &mut self.commands {
+            for command in commands.ambiguous() {
+                self.counters.unknown += 1;
+                self.log.settled.push((link.clone(), command.position));
+                effects.push(Effect::ReportUnknown {
+                    link: link.clone(),
+                    command,
+                });
+            }
+            if let Some(command) = commands.to_compare(now) {
+                self.comparing.insert(link.clone(), command.position);
+                effects.push(Effect::Compare {
+                    link: link.clone(),
+                    command,
+                });
+            }
+        }
+    }
+}

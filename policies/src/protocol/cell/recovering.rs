@@ -1,0 +1,277 @@
+//! From a lost instance to a live element: restore, replay, and the checkpoints that keep it short.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::{Cause, Cell, Effect, Meta, Phase, Restored, Waiting};
+use crate::state_saving::Record;
+use crate::time::{Monotonic, Now};
+
+/// The wait before a checkpoint that the store could not take is tried again.
+const CHECKPOINT_RETRY: Duration = Duration::from_millis(500);
+
+impl Cell {
+    /// The saved state is there: fold the log, nothing leaves meanwhile.
+    pub(super) fn restored(&mut self, now: Now, restored: Restored, effects: &mut Vec<Effect>) {
+        let expected = matches!(
+            self.phase,
+            Phase::Starting | Phase::Mending { asked: true, .. }
+        );
+        if !expected {
+            return;
+        }
+        let Restored {
+            checkpoint,
+            head,
+            meta,
+            log,
+        } = restored;
+        self.lineage = meta.lineage.max(1);
+        self.checkpoint.upto = checkpoint;
+        self.checkpoint.under_way = None;
+        self.checkpoint.initial_missing = meta.lineage == 0;
+        self.restore_meta(meta);
+        self.log.ready.clear();
+        self.log.handling = None;
+        self.log.head = head;
+        self.log.durable = head;
+        self.log.handled = checkpoint;
+        for batch in log {
+            let places = (batch.first..).zip(batch.records);
+            for (index, record) in places.filter(|(index, _)| *index > checkpoint) {
+                self.note_logged(&record);
+                self.log.ready.push_back((index, batch.logged_at, record));
+            }
+        }
+        self.phase = Phase::Replaying {
+            upto: head,
+            since: now.monotonic,
+        };
+        for held in core::mem::take(&mut self.held) {
+            crate::machine::Machine::handle(self, now, held, effects);
+        }
+        self.append(now, effects);
+        self.handle_next(now, effects);
+        self.stop_if_drained(effects);
+    }
+
+    fn restore_meta(&mut self, meta: Meta) {
+        let Meta {
+            folded,
+            mut outboxes,
+            mut commands,
+            timers,
+            ..
+        } = meta;
+        for (link, inbound) in &mut self.inbound {
+            if let Some(position) = folded.get(link) {
+                inbound.accepted(*position);
+            }
+        }
+        self.folded = folded;
+        for (link, outbox) in &mut self.outboxes {
+            outbox.restore(outboxes.remove(link).unwrap_or_default());
+        }
+        for (link, known) in &mut self.commands {
+            known.restore(commands.remove(link).unwrap_or_default());
+        }
+        self.timers.restore(timers);
+    }
+
+    /// Marks, firings and dead letters are found again in the log.
+    fn note_logged(&mut self, record: &Record) {
+        match record {
+            Record::Event(event) => {
+                if let Some(inbound) = self.inbound.get_mut(&event.binding) {
+                    inbound.accepted(event.id.position);
+                }
+            }
+            Record::Timer(timed) => self.timers.on_its_way(timed),
+            Record::Skipped { index, .. } => {
+                self.skipped.insert(*index);
+            }
+            Record::Begun(_) | Record::Done(_) => {}
+        }
+    }
+
+    /// Everything logged is folded: from here on outputs leave.
+    pub(super) fn go_live(&mut self, now: Now, since: Monotonic, effects: &mut Vec<Effect>) {
+        self.phase = Phase::Live;
+        self.skipped.clear();
+        self.replayed = (
+            self.log.handled - self.checkpoint.upto,
+            now.monotonic - since,
+        );
+        if !self.announced {
+            self.timers.drop_missed(now);
+        }
+        if let Some(cause) = self.mended.take() {
+            effects.push(Effect::Mended { cause });
+        }
+        if self.connected && !self.announced {
+            self.announce(now, effects);
+        } else {
+            self.send(now, effects);
+        }
+        self.append(now, effects);
+        self.fire_timers(now, effects);
+        self.schedule_checkpoint(now);
+        self.checkpoint_if_due(now, effects);
+    }
+
+    /// When nothing is on its way to the store and the backoff is over, asks for the saved state.
+    pub(super) fn mend(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let Phase::Mending {
+            not_before,
+            asked: false,
+        } = self.phase
+        else {
+            return;
+        };
+        if !self.log.in_flight.is_empty() {
+            return;
+        }
+        if let Some(record) = self.giving_up.take() {
+            let first = self.log.head + 1;
+            self.send_batch(
+                first,
+                alloc::vec![Waiting {
+                    record,
+                    receipt: None
+                }],
+                effects,
+            );
+            return;
+        }
+        if not_before <= now.monotonic {
+            self.phase = Phase::Mending {
+                not_before,
+                asked: true,
+            };
+            effects.push(Effect::Restore);
+        }
+    }
+
+    pub(super) fn schedule_checkpoint(&mut self, now: Now) {
+        let nothing_new = self.log.head <= self.checkpoint.upto && !self.checkpoint.initial_missing;
+        if self.checkpoint.due_at.is_none() && !nothing_new {
+            self.checkpoint.due_at = Some(now.monotonic + self.settings.checkpoint.interval);
+        }
+    }
+
+    /// Asks for a checkpoint of the state as it is now, between two inputs.
+    pub(super) fn checkpoint_if_due(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let new = self.log.handled - self.checkpoint.upto.min(self.log.handled);
+        let due = new >= self.settings.checkpoint.every
+            || self.checkpoint.initial_missing
+            || self.checkpoint.due_at.is_some_and(|at| at <= now.monotonic);
+        if !due || !self.is_live() || self.log.handling.is_some() {
+            return;
+        }
+        if self.checkpoint.under_way.is_some() {
+            // Asked again when the answer is there.
+            self.checkpoint.due_at = None;
+            return;
+        }
+        if new == 0 && !self.checkpoint.initial_missing {
+            self.checkpoint.due_at = None;
+            return;
+        }
+        self.take_checkpoint(effects);
+    }
+
+    fn take_checkpoint(&mut self, effects: &mut Vec<Effect>) {
+        let upto = self.log.handled;
+        self.checkpoint.under_way = Some(upto);
+        self.checkpoint.due_at = None;
+        effects.push(Effect::Checkpoint {
+            upto,
+            meta: self.meta(),
+        });
+    }
+
+    fn meta(&self) -> Meta {
+        let outboxes = self
+            .outboxes
+            .iter()
+            .map(|(link, o)| (link.clone(), o.saved().clone()));
+        let commands = self
+            .commands
+            .iter()
+            .map(|(link, c)| (link.clone(), c.saved().clone()));
+        Meta {
+            lineage: self.lineage,
+            folded: self.folded.clone(),
+            outboxes: outboxes.collect(),
+            commands: commands.collect(),
+            timers: self.timers.clone(),
+        }
+    }
+
+    /// The checkpoint is in the store and the log before it is gone.
+    pub(super) fn checkpointed_upto(&mut self, now: Now, upto: u64, effects: &mut Vec<Effect>) {
+        if self.checkpoint.under_way != Some(upto) {
+            return;
+        }
+        self.checkpoint.under_way = None;
+        self.checkpoint.failed = false;
+        self.checkpoint.initial_missing = false;
+        self.checkpoint.upto = upto;
+        self.checkpoint.taken_at = Some(now.wall);
+        self.schedule_checkpoint(now);
+        self.checkpoint_if_due(now, effects);
+        self.stop_if_drained(effects);
+    }
+
+    pub(super) fn checkpoint_failed(&mut self, now: Now, cause: Cause, effects: &mut Vec<Effect>) {
+        self.checkpoint.under_way = None;
+        self.checkpoint.failed = true;
+        match cause {
+            Cause::Unavailable(_) => {
+                self.checkpoint.due_at = Some(now.monotonic + CHECKPOINT_RETRY);
+            }
+            Cause::Gap { head } => {
+                let cause = alloc::format!(
+                    "the store refuses a checkpoint at {}: its log ends at {head}",
+                    self.log.handled
+                );
+                self.give_up(cause, true, effects);
+            }
+            Cause::Fenced(cause) | Cause::Refused(cause) => self.give_up(cause, false, effects),
+        }
+    }
+
+    /// Takes no more input, handles what is logged, saves and stops.
+    pub(super) fn stop(&mut self, effects: &mut Vec<Effect>) {
+        self.stop_requested = true;
+        self.stop_if_drained(effects);
+    }
+
+    pub(super) fn stop_if_drained(&mut self, effects: &mut Vec<Effect>) {
+        if !self.stop_requested {
+            return;
+        }
+        match self.phase {
+            // Nothing was changed, so there is nothing to save.
+            Phase::Starting => {
+                self.phase = Phase::Halted;
+                effects.push(Effect::Stop);
+            }
+            Phase::Live => {
+                let busy = self.queued() > 0 || self.log.handling.is_some();
+                if busy || self.checkpoint.under_way.is_some() {
+                    return;
+                }
+                if self.log.handled > self.checkpoint.upto || self.checkpoint.initial_missing {
+                    if !self.checkpoint.failed {
+                        self.take_checkpoint(effects);
+                    }
+                    return;
+                }
+                self.phase = Phase::Halted;
+                effects.push(Effect::Stop);
+            }
+            Phase::Replaying { .. } | Phase::Mending { .. } | Phase::Halted => {}
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What the topology says about one element, as far as its cell must know it.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::EntityId;
+use crate::model::{ActuationClass, CheckpointPolicy};
+use crate::restart::RestartPolicy;
+
+/// All that a cell is told about its element.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CellSettings {
+    /// The element.
+    pub element: EntityId,
+    /// The bindings on which it receives.
+    pub inbound: Vec<InboundLink>,
+    /// The flows on which it sends.
+    pub outbound: Vec<OutboundLink>,
+    /// How often it is checkpointed.
+    pub checkpoint: CheckpointPolicy,
+    /// How often a failed handler is mended before the failure is escalated.
+    pub restart: RestartPolicy,
+    /// How often an input may fail before it is given up; at least 1.
+    pub attempts_max: u32,
+    /// How many inputs may wait; beyond that its senders are held back. At least 1.
+    pub mailbox_max: usize,
+    /// How many outputs may be unacknowledged before the element takes no more input.
+    pub unacknowledged_max: usize,
+    /// How many batches may be on their way to the store at a time; at least 1.
+    pub batches_max: usize,
+    /// How many records one batch may hold; at least 1.
+    pub records_max: usize,
+    /// How many bytes of payload one batch may hold, beyond its first record.
+    pub bytes_max: usize,
+    /// How long the store may be out of reach before that is reported as trouble.
+    pub store_patience: Duration,
+}
+
+impl CellSettings {
+    /// The defaults for an element without bindings.
+    #[must_use]
+    pub fn new(element: EntityId) -> Self {
+        Self {
+            element,
+            inbound: Vec::new(),
+            outbound: Vec::new(),
+            checkpoint: CheckpointPolicy::default(),
+            restart: RestartPolicy::default(),
+            attempts_max: 2,
+            mailbox_max: 1_024,
+            unacknowledged_max: 10_000,
+            batches_max: 4,
+            records_max: 256,
+            bytes_max: 1 << 20,
+            store_patience: Duration::from_secs(2),
+        }
+    }
+}
+
+/// A binding on which an element receives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InboundLink {
+    /// The binding.
+    pub id: EntityId,
+    /// The element or appliance at its other end; that of the binding for a device without a name.
+    pub source: EntityId,
+    /// Whether the source numbers its events.
+    pub kind: Source,
+}
+
+/// What is at the sending end of a binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Source {
+    /// An element: it numbers its events and keeps them until they are acknowledged.
+    Element,
+    /// A device: what it says gets its number here, when it is logged.
+    Device,
+}
+
+/// A flow on which an element sends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutboundLink {
+    /// The binding for a flow to an element; binding and port for one to an appliance.
+    pub id: String,
+    /// The output port that feeds it.
+    pub port: String,
+    /// What is put before the encoded output, so that it decodes as the receiver's input.
+    #[serde(with = "serde_bytes")]
+    pub prefix: Vec<u8>,
+    /// What is at the other end.
+    pub target: Target,
+    /// How long what it carries holds where the handler does not say.
+    pub valid_for: Option<Duration>,
+}
+
+/// What is at the receiving end of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Target {
+    /// An element, which logs and acknowledges.
+    Element,
+    /// An appliance, for whose commands this element's log is the memory.
+    Appliance(ActuationClass),
+}
