@@ -1,4 +1,37 @@
-//! The actors of Lamplighter: one per role, and the command line.
+//! Resilient fog and IoT applications as actors whose state, log and timers survive.
+//!
+//! An application is a set of [`Element`]s and a TOML topology. See [`Element`] for the first one.
 
+#[cfg(panic = "abort")]
+compile_error!(
+    "Lamplighter mends an element after a panic, which needs unwinding: \
+     remove `panic = \"abort\"` from the profile"
+);
+
+mod author;
+mod encoding;
+mod instance;
 pub mod panics;
 pub mod shell;
+mod testkit;
+
+pub use author::{
+    Change, Context, Element, Emission, Event, Failure, Fields, Outcome, Output, TimerSetting,
+    Timestamp, Valid,
+};
+pub use instance::StateFault;
+pub use lamplighter_policies::ids::EntityId;
+pub use rand;
+pub use serde_json::json;
+pub use testkit::TestElement;
+
+/// What an application's file begins with: `use lamplighter::prelude::*;`.
+pub mod prelude {
+    pub use std::time::Duration;
+
+    pub use serde::{Deserialize, Serialize};
+
+    pub use crate::{
+        Change, Context, Element, Event, Failure, Fields, Outcome, Output, TestElement, Valid, json,
+    };
+}

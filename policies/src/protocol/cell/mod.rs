@@ -253,7 +253,15 @@ impl Cell {
         kept + self.commands.values().map(Commands::waiting).sum::<usize>()
     }
 
-    fn is_live(&self) -> bool {
+    /// Lets a device speak that the topology did not name; for test benches.
+    pub fn add_source(&mut self, link: InboundLink) {
+        self.inbound.entry(link.id.clone()).or_default();
+        self.settings.inbound.push(link);
+    }
+
+    /// Whether it handles events and emits.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
         self.phase == Phase::Live
     }
 

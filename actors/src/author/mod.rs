@@ -1,0 +1,30 @@
+//! What an application author writes and uses. Nothing of actix shows here.
+//!
+//! The paper's four interfaces (5.2) are: *CkptAPI*, the serde state of an [`Element`] plus
+//! `checkpoint = { every = 100, interval = "5s" }` in the topology; *MsgLogAPI*, `log = …` there, and
+//! the logging around every handler; *ConfigAPI*, [`Element::reconfigured`]; *FctRecordAPI*, recorded
+//! function calls between elements, is not part of this version.
+
+mod change;
+mod context;
+mod element;
+mod emission;
+mod event;
+mod failure;
+mod migration;
+mod output;
+mod valid;
+
+pub use change::Change;
+pub use context::{Context, TimerSetting};
+pub(crate) use context::{Given, Wishes};
+pub use element::Element;
+pub use emission::Emission;
+pub use event::Event;
+pub use failure::{Failure, Outcome};
+pub use migration::Fields;
+pub use output::Output;
+pub use valid::Valid;
+
+/// An instant of the physical world.
+pub type Timestamp = lamplighter_policies::time::WallClock;

@@ -1,0 +1,293 @@
+//! One instance of an author's element, behind a guard: no panic of its code gets out, and after one
+//! it is never looked at again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lamplighter_policies::ids::EntityId;
+use lamplighter_policies::physical_world::{EventId, Position};
+use lamplighter_policies::protocol::cell::{Emitted, Handled, Task, TaskInput};
+use lamplighter_policies::state_saving::Properties;
+use lamplighter_runtime::message_pack;
+use serde_bytes::ByteBuf;
+
+use crate::author::{Context, Element, Emission, Event, Fields, Given, Outcome, Wishes};
+use crate::encoding::{self, Encoded};
+use crate::panics::guarded;
+
+/// The name of the field that says which version of the state's shape is stored.
+const VERSION: &str = "@version";
+
+/// The state of an element as it is saved: its fields, encoded, and the version of their shape.
+pub(crate) type SavedFields = BTreeMap<String, Vec<u8>>;
+
+/// Why an element's state cannot be used; trying again does not help.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StateFault {
+    /// The `state` table of the topology is not a first value of the element's type.
+    #[error(
+        "the `state` table of {element} in the topology does not fit its type: {reason}; \
+         give every field a value there, or put #[serde(default)] on the type"
+    )]
+    Initial {
+        /// Which element.
+        element: EntityId,
+        /// What does not fit.
+        reason: String,
+    },
+    /// What is stored does not decode as the element's type.
+    #[error(
+        "the stored state of {element} does not fit its type: {reason}; \
+         raise `Element::VERSION` and say in `Element::migrate` what became of the old fields"
+    )]
+    Stored {
+        /// Which element.
+        element: EntityId,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The element's state cannot be encoded.
+    #[error("the state of {element} cannot be saved: {reason}")]
+    Unsavable {
+        /// Which element.
+        element: EntityId,
+        /// What the encoder said.
+        reason: String,
+    },
+}
+
+/// An element whose type is forgotten: what its host needs of it.
+pub(crate) trait Hosted {
+    /// Throws the instance away and makes a new one, from what is saved or, where nothing is, from the
+    /// topology's first value.
+    fn make(&mut self, saved: &SavedFields) -> Result<(), StateFault>;
+    /// Runs the handler on a record.
+    fn handle(&mut self, task: Task) -> Result<Handled, String>;
+    /// The state as it is to be saved.
+    fn save(&mut self) -> Result<SavedFields, StateFault>;
+    /// Whether bytes are an input of this element.
+    fn accepts(&self, payload: &[u8]) -> Result<(), String>;
+}
+
+/// An element and its present instance.
+pub(crate) struct Instance<E> {
+    id: EntityId,
+    initial: Vec<u8>,
+    appliance_ports: BTreeSet<String>,
+    element: Option<E>,
+}
+
+impl<E: Element> Instance<E> {
+    /// An element without an instance. `initial` is the encoded `state` table of the topology.
+    pub(crate) fn new(id: EntityId, initial: Vec<u8>, appliance_ports: BTreeSet<String>) -> Self {
+        Self {
+            id,
+            initial,
+            appliance_ports,
+            element: None,
+        }
+    }
+
+    pub(crate) fn element(&self) -> Option<&E> {
+        self.element.as_ref()
+    }
+
+    /// Throws the instance away, as after a panic.
+    pub(crate) fn lose(&mut self) {
+        if let Some(lost) = self.element.take()
+            && let Err(panicked) = guarded(move || drop(lost))
+        {
+            tracing::warn!(element = %self.id, %panicked, "an instance failed when it was dropped");
+        }
+    }
+
+    /// Runs author code. After a panic the instance is gone.
+    fn run(
+        &mut self,
+        given: Given,
+        step: impl FnOnce(&mut E, &mut Context<E>) -> Outcome,
+    ) -> Result<Wishes, String> {
+        let Some(mut element) = self.element.take() else {
+            return Err("there is no instance".to_owned());
+        };
+        let outcome = guarded(move || {
+            let mut context = Context::new(given);
+            let outcome = step(&mut element, &mut context).map_err(|failure| failure.to_string());
+            (element, context.into_wishes(), outcome)
+        });
+        match outcome {
+            Ok((
+                element,
+                Wishes {
+                    fault: None,
+                    emissions,
+                    timers,
+                },
+                Ok(()),
+            )) => {
+                self.element = Some(element);
+                Ok(Wishes {
+                    fault: None,
+                    emissions,
+                    timers,
+                })
+            }
+            Ok((element, wishes, outcome)) => {
+                let cause = outcome.err().or(wishes.fault).unwrap_or_default();
+                match guarded(move || drop(element)) {
+                    Ok(()) => Err(cause),
+                    Err(dropped) => Err(format!("{cause}; and when it was dropped: {dropped}")),
+                }
+            }
+            Err(panicked) => Err(panicked.to_string()),
+        }
+    }
+
+    fn event(&self, task: &Task) -> Result<Event<E::Event>, String> {
+        let (id, at, expires_at, payload) = match &task.input {
+            TaskInput::Event {
+                id,
+                occurred_at,
+                expires_at,
+                payload,
+            } => (id.clone(), *occurred_at, *expires_at, payload),
+            TaskInput::Timer {
+                due_at,
+                expires_at,
+                payload,
+                ..
+            } => {
+                let position = Position::new(0, task.index, 0);
+                (
+                    EventId {
+                        source: self.id.clone(),
+                        position,
+                    },
+                    *due_at,
+                    *expires_at,
+                    payload,
+                )
+            }
+        };
+        let body =
+            message_pack::decode(payload).map_err(|e| format!("its input does not decode: {e}"))?;
+        Ok(Event {
+            id,
+            at,
+            expires_at,
+            expired: task.expired,
+            body,
+        })
+    }
+
+    fn emitted(&self, emission: Emission) -> Emitted {
+        let Emission {
+            port,
+            valid_for,
+            body,
+        } = emission;
+        let properties = if self.appliance_ports.contains(port) {
+            properties(&body)
+        } else {
+            Properties::new()
+        };
+        Emitted {
+            port: port.to_owned(),
+            valid_for,
+            payload: body.into_bytes(),
+            properties,
+        }
+    }
+}
+
+/// The properties that a command sets.
+fn properties(body: &Encoded) -> Properties {
+    let pieces = encoding::fields(body.bytes());
+    pieces
+        .into_iter()
+        .map(|(name, bytes)| (name, ByteBuf::from(bytes)))
+        .collect()
+}
+
+impl<E: Element> Hosted for Instance<E> {
+    fn make(&mut self, saved: &SavedFields) -> Result<(), StateFault> {
+        self.lose();
+        let element = self.id.clone();
+        if saved.is_empty() {
+            let decoded = guarded(|| message_pack::decode::<E>(&self.initial));
+            let reason = |reason: String| StateFault::Initial { element, reason };
+            let made = decoded
+                .map_err(|e| e.to_string())
+                .and_then(|made| made.map_err(|e| e.to_string()));
+            self.element = Some(made.map_err(reason)?);
+            return Ok(());
+        }
+        let made = guarded(|| decode_state::<E>(saved.clone()));
+        let made = made.map_err(|e| e.to_string()).and_then(|made| made);
+        self.element = Some(made.map_err(|reason| StateFault::Stored { element, reason })?);
+        Ok(())
+    }
+
+    fn handle(&mut self, task: Task) -> Result<Handled, String> {
+        let event = self.event(&task)?;
+        let given = Given {
+            element: self.id.clone(),
+            index: task.index,
+            now: task.logged_at,
+            replay: task.replay,
+        };
+        let wishes = self.run(given, move |element, context| {
+            element.handle(event, context)
+        })?;
+        let emitted = wishes
+            .emissions
+            .into_iter()
+            .map(|e| self.emitted(e))
+            .collect();
+        Ok(Handled {
+            emitted,
+            timers: wishes.timers,
+        })
+    }
+
+    fn save(&mut self) -> Result<SavedFields, StateFault> {
+        let unsavable = |reason| StateFault::Unsavable {
+            element: self.id.clone(),
+            reason,
+        };
+        let element = self
+            .element
+            .as_ref()
+            .ok_or_else(|| unsavable("there is no instance".into()))?;
+        let encoded = guarded(|| Encoded::of(element));
+        let encoded = encoded
+            .map_err(|e| e.to_string())
+            .and_then(|e| e.map_err(|e| e.to_string()));
+        let mut fields = encoding::fields(encoded.map_err(unsavable)?.bytes());
+        let version = Encoded::of(&E::VERSION).expect("a number encodes");
+        fields.insert(VERSION.to_owned(), version.into_bytes());
+        Ok(fields)
+    }
+
+    fn accepts(&self, payload: &[u8]) -> Result<(), String> {
+        let decoded = guarded(|| message_pack::decode::<E::Event>(payload).map(drop));
+        decoded
+            .map_err(|e| e.to_string())?
+            .map_err(|e| e.to_string())
+    }
+}
+
+fn decode_state<E: Element>(saved: SavedFields) -> Result<E, String> {
+    let mut fields = Fields(saved);
+    let version = fields
+        .take::<u32>(VERSION)
+        .map_err(|e| e.to_string())?
+        .unwrap_or(1);
+    if version != E::VERSION {
+        E::migrate(version, &mut fields).map_err(|failure| failure.to_string())?;
+    }
+    let pieces = fields
+        .0
+        .iter()
+        .map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
+    message_pack::decode(&encoding::join(pieces)).map_err(|e| e.to_string())
+}
