@@ -4,4 +4,5 @@
 pub mod demo;
 pub mod messages;
 pub mod recording;
+pub mod replayer;
 pub mod simulator;

@@ -2,10 +2,12 @@
 //! trace of what they physically did.
 
 mod device;
+mod house;
 mod trace;
 mod wemo;
 
 pub use device::{Device, Kind};
+pub use house::{Appliances, SimulatorError, run};
 pub use trace::{PhysicalTrace, TraceError, TraceLine, now_us};
 pub use wemo::Wemo;
 

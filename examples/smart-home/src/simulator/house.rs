@@ -1,0 +1,271 @@
+//! The appliances on the broker: commands come in, are carried out and traced, reports go out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lamplighter_runtime::broker::BrokerAddress;
+use lamplighter_runtime::transport::mqtt::{
+    Handler, Incoming, Mqtt, MqttError, MqttOptions, Publish, PublishError, QualityOfService,
+    Reception, Signature, Subscription, receipt,
+};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::trace::{PhysicalTrace, TraceError, TraceLine, now_us};
+use super::{APPLIANCES, DOOR_TOPIC, Device, WEMO_TOPIC, Wemo};
+
+/// The user property by which a command says who it is.
+const ID_PROPERTY: &str = "lamplighter-id";
+
+/// How long connecting may take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long unfinished reports may take at the end.
+const FINISH_WITHIN: Duration = Duration::from_secs(1);
+
+/// Why the devices cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SimulatorError {
+    /// The trace cannot be written: what the devices do would go unseen.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    /// The broker cannot be used.
+    #[error("the devices cannot reach their broker: {0}")]
+    Broker(#[from] MqttError),
+    /// A report was refused.
+    #[error("a device cannot report: {0}")]
+    Report(#[from] PublishError),
+}
+
+/// All appliances of the house, and the trace of what they did.
+#[derive(Debug)]
+pub struct Appliances {
+    /// By base topic: id in the topology, and the device.
+    devices: BTreeMap<&'static str, (&'static str, Device)>,
+    wemo: Wemo,
+    trace: PhysicalTrace,
+}
+
+/// What an appliance reports: topic and payload.
+type Report = (String, Value);
+
+impl Appliances {
+    /// All of them, off.
+    #[must_use]
+    pub fn new(trace: PhysicalTrace) -> Self {
+        let devices = APPLIANCES
+            .iter()
+            .map(|(id, topic, kind)| (*topic, (*id, Device::new(*kind))))
+            .collect();
+        Self {
+            devices,
+            wemo: Wemo::default(),
+            trace,
+        }
+    }
+
+    /// What they say when they are switched on: that they are there.
+    #[must_use]
+    pub fn switched_on(&self) -> Vec<Report> {
+        self.devices
+            .keys()
+            .chain([&WEMO_TOPIC])
+            .map(|topic| {
+                (
+                    format!("{topic}/availability"),
+                    json!({ "state": "online" }),
+                )
+            })
+            .collect()
+    }
+
+    /// Takes one message, and returns what is reported about it.
+    ///
+    /// # Errors
+    /// The trace cannot be written.
+    pub fn take(
+        &mut self,
+        topic: &str,
+        payload: &[u8],
+        id: Option<&str>,
+    ) -> Result<Vec<Report>, TraceError> {
+        let body = serde_json::from_slice(payload)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(payload).into_owned()));
+        if topic == DOOR_TOPIC {
+            let report = self.wemo.door_reported(&body);
+            return Ok(report
+                .map(|report| (WEMO_TOPIC.into(), report))
+                .into_iter()
+                .collect());
+        }
+        let Some((base, verb)) = topic.rsplit_once('/') else {
+            return Ok(Vec::new());
+        };
+        let Some((name, device)) = self.devices.get_mut(base) else {
+            return Ok(Vec::new());
+        };
+        if verb == "set" {
+            let carried_out = device.carry_out(id, &body);
+            self.trace.write(&TraceLine {
+                at_us: now_us(),
+                device: (*name).to_owned(),
+                id: id.map(ToOwned::to_owned),
+                command: body,
+                carried_out,
+                state: device.report(),
+            })?;
+        }
+        Ok(vec![(base.to_owned(), device.report())])
+    }
+}
+
+/// Runs the appliances on a broker until `stopped` ends; says so on `ready` once they can be told
+/// something.
+///
+/// # Errors
+/// The broker cannot be reached or refuses, or the trace cannot be written.
+pub async fn run(
+    broker: BrokerAddress,
+    trace: PhysicalTrace,
+    ready: impl FnOnce(),
+    stopped: impl Future<Output = ()>,
+) -> Result<(), SimulatorError> {
+    let (deliver, mut inbox) = mpsc::unbounded_channel::<(Incoming, Signature)>();
+    // A command is acknowledged when it is in the trace, so that the broker keeps it until then. The
+    // mailbox is bounded by what the broker sends unacknowledged.
+    let handler: Handler = Arc::new(move |incoming| {
+        let (signature, receipt) = receipt();
+        match deliver.send((incoming, signature)) {
+            Ok(()) => Reception::When(receipt),
+            Err(_) => Reception::Refused {
+                reason: "the devices are switched off".into(),
+            },
+        }
+    });
+    let options = MqttOptions::new(broker, "devices");
+    let mqtt = Mqtt::start(options, subscriptions(), handler)?;
+    mqtt.connected(CONNECT_WITHIN).await?;
+    let mut appliances = Appliances::new(trace);
+    report(&mqtt, appliances.switched_on())?;
+    ready();
+
+    tokio::pin!(stopped);
+    loop {
+        tokio::select! {
+            () = &mut stopped => break,
+            Some((incoming, signature)) = inbox.recv() => {
+                let reports = appliances.take(&incoming.topic, &incoming.payload, id_of(&incoming))?;
+                signature.sign();
+                report(&mqtt, reports)?;
+            }
+        }
+    }
+    mqtt.disconnect(FINISH_WITHIN).await;
+    Ok(())
+}
+
+fn subscriptions() -> Vec<Subscription> {
+    let verbs = |(_, topic, _): &(&str, &str, _)| [format!("{topic}/set"), format!("{topic}/get")];
+    APPLIANCES
+        .iter()
+        .flat_map(verbs)
+        .chain([DOOR_TOPIC.to_owned()])
+        .map(|filter| Subscription {
+            filter,
+            quality: QualityOfService::AtLeastOnce,
+        })
+        .collect()
+}
+
+/// Reports in order. The broker's acknowledgement is awaited elsewhere: it comes by the thread that
+/// waits, with the next command in hand, for us.
+fn report(mqtt: &Mqtt, reports: Vec<Report>) -> Result<(), PublishError> {
+    for (topic, payload) in reports {
+        let publication = mqtt.publish(&topic, payload.to_string(), Publish::at_least_once())?;
+        tokio::spawn(async move {
+            if let Err(fault) = publication.await {
+                tracing::warn!(topic, %fault, "a report did not reach the broker");
+            }
+        });
+    }
+    Ok(())
+}
+
+fn id_of(incoming: &Incoming) -> Option<&str> {
+    incoming
+        .user_properties
+        .iter()
+        .find(|(key, _)| key == ID_PROPERTY)
+        .map(|(_, id)| id.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_carried_out_traced_and_reported() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("physical.jsonl");
+        let mut appliances = Appliances::new(PhysicalTrace::open(&path).unwrap());
+
+        let reports = appliances
+            .take(
+                "zigbee2mqtt/bedroom/lamp/set",
+                br#"{"state":"ON"}"#,
+                Some("a/0.1.0"),
+            )
+            .unwrap();
+
+        let shown = json!({ "state": "ON", "brightness": 110 });
+        assert_eq!(
+            reports,
+            [("zigbee2mqtt/bedroom/lamp".to_owned(), shown.clone())]
+        );
+        let traced = PhysicalTrace::read(&path).unwrap();
+        assert_eq!(traced.len(), 1);
+        assert_eq!(
+            traced[0],
+            TraceLine {
+                at_us: traced[0].at_us,
+                device: "hue-lamp".into(),
+                id: Some("a/0.1.0".into()),
+                command: json!({ "state": "ON" }),
+                carried_out: true,
+                state: shown,
+            }
+        );
+    }
+
+    #[test]
+    fn a_question_is_answered_and_leaves_no_trace() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("physical.jsonl");
+        let mut appliances = Appliances::new(PhysicalTrace::open(&path).unwrap());
+
+        let reports = appliances
+            .take("zigbee2mqtt/bedroom/hue_go/get", br#"{"state":""}"#, None)
+            .unwrap();
+
+        let shown = json!({ "state": "OFF", "brightness": 110 });
+        assert_eq!(reports, [("zigbee2mqtt/bedroom/hue_go".to_owned(), shown)]);
+        assert_eq!(PhysicalTrace::read(&path).unwrap(), []);
+    }
+
+    #[test]
+    fn the_wemo_sensor_reports_when_the_door_opens() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("physical.jsonl");
+        let mut appliances = Appliances::new(PhysicalTrace::open(&path).unwrap());
+
+        let reports = appliances
+            .take(DOOR_TOPIC, br#"{"contact":false}"#, None)
+            .unwrap();
+
+        assert_eq!(
+            reports,
+            [(WEMO_TOPIC.to_owned(), json!({ "occupancy": true }))]
+        );
+    }
+}
