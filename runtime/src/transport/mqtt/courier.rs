@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use lamplighter_policies::time::Monotonic;
 use rand::Rng;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
@@ -16,6 +17,7 @@ use super::{
     ConnectionState, MqttError, MqttOptions, Publish, PublishError, QualityOfService, Subscription,
 };
 use crate::broker::Endpoint;
+use crate::clock::monotonic;
 
 /// The first pause before connecting again; it doubles up to [`PAUSE_MAX`], each with up to half of it
 /// more at random, so that the clients of a broker that comes back do not arrive together.
@@ -38,7 +40,7 @@ pub(super) struct Outgoing {
     topic: String,
     payload: Bytes,
     publish: Publish,
-    useful_until: Option<Instant>,
+    useful_until: Option<Monotonic>,
     reply: oneshot::Sender<Result<(), PublishError>>,
     /// Counts it as unfinished until it is dropped.
     _permit: OwnedSemaphorePermit,
@@ -52,9 +54,7 @@ impl Outgoing {
         reply: oneshot::Sender<Result<(), PublishError>>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        let useful_until = publish
-            .expiry
-            .and_then(|expiry| Instant::now().checked_add(expiry));
+        let useful_until = publish.expiry.map(|expiry| monotonic() + expiry);
         Self {
             topic: topic.to_owned(),
             payload,
@@ -138,12 +138,12 @@ impl Courier {
         let mut pause = PAUSE_MIN;
         let mut attempts = 0;
         let reply = loop {
-            let opened_at = Instant::now();
+            let opened_at = monotonic();
             let next = match self.connect().await {
                 Ok(connection) => {
                     attempts = 0;
                     let next = self.serve(connection).await;
-                    if opened_at.elapsed() >= STEADY_AFTER {
+                    if monotonic() - opened_at >= STEADY_AFTER {
                         pause = PAUSE_MIN;
                     }
                     next
@@ -406,9 +406,9 @@ impl Courier {
 fn paho_message(outgoing: &Outgoing) -> Option<Result<paho_mqtt::Message, paho_mqtt::Error>> {
     let remaining = match outgoing.useful_until {
         None => None,
-        Some(until) => match until.checked_duration_since(Instant::now()) {
-            Some(remaining) if !remaining.is_zero() => Some(remaining),
-            Some(_) | None => return None,
+        Some(until) => match until - monotonic() {
+            Duration::ZERO => return None,
+            remaining => Some(remaining),
         },
     };
     Some(connection::message(
