@@ -1,0 +1,86 @@
+//! `make bench`: what Lamplighter costs, beside what the machine and its servers give without it.
+//!
+//! Each figure and its limit are measured in turn in the same run, because absolute figures drift
+//! by a factor of two from hour to hour. Arguments choose groups of figures by name; none is all.
+
+#![allow(clippy::print_stdout, reason = "a program for people")]
+
+mod limits;
+mod load;
+mod raw_redis;
+mod report;
+mod saving;
+mod stores;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use report::Row;
+
+/// What a measurement gives; whatever went wrong ends the run and is shown.
+type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// Measures a group of figures and adds their rows.
+type Measure = fn(&mut Vec<Row>) -> Outcome<()>;
+
+fn main() -> ExitCode {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    match run(&wanted) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("bench: {fault}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(wanted: &[String]) -> Outcome<()> {
+    let machine = machine();
+    println!("{machine}\n\n{}", report::heading());
+    let mut rows = Vec::new();
+    for (name, measure) in GROUPS {
+        if wanted.is_empty() || wanted.iter().any(|one| one == name) {
+            let before = rows.len();
+            measure(&mut rows).map_err(|fault| format!("{name}: {fault}"))?;
+            for row in &rows[before..] {
+                println!("{}", row.shown());
+            }
+            io::stdout().flush()?;
+        }
+    }
+    if rows.is_empty() {
+        let names: Vec<_> = GROUPS.iter().map(|(name, _)| *name).collect();
+        return Err(format!("no figures of that name; there are: {}", names.join(", ")).into());
+    }
+    println!("\nwritten to {}", report::write(&rows, &machine)?.display());
+    Ok(())
+}
+
+/// What to run, by name.
+const GROUPS: [(&str, Measure); 2] = [
+    ("redis", stores::redis),
+    ("redis-always", stores::redis_always),
+];
+
+/// The machine, as far as it matters to the figures.
+fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let processor = read("/proc/cpuinfo");
+    let processor = processor
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1))
+        .unwrap_or("unknown processor");
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let busy = read("/proc/loadavg");
+    let busy = busy.split(' ').next().unwrap_or_default();
+    let build = if cfg!(debug_assertions) {
+        "debug build"
+    } else {
+        "release build"
+    };
+    format!(
+        "{cores} cores of {processor}, Linux {}, load {busy} at the start, {build}",
+        kernel.trim()
+    )
+}
