@@ -7,6 +7,8 @@
 pub mod codec;
 pub mod redis;
 
+pub mod embedded;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 

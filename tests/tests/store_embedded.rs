@@ -1,0 +1,44 @@
+//! The embedded store keeps every promise of the shared suite, on real files.
+
+use std::path::Path;
+
+use lamplighter_runtime::store::embedded::{Embedded, Options};
+use lamplighter_tests::stable_store_suite;
+use lamplighter_tests::store_suite::Harness;
+
+stable_store_suite!(OnFiles::new());
+
+struct OnFiles {
+    directory: tempfile::TempDir,
+    store: Embedded,
+}
+
+impl OnFiles {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = open(directory.path());
+        Self { directory, store }
+    }
+}
+
+impl Harness for OnFiles {
+    type Store = Embedded;
+
+    async fn connect(&mut self) -> Embedded {
+        self.store.clone()
+    }
+
+    async fn restart(&mut self) {
+        self.store.close().await;
+        self.store = open(self.directory.path());
+    }
+}
+
+fn open(directory: &Path) -> Embedded {
+    // Small segments, so that the suite fills many.
+    let options = Options {
+        segment_bytes: 16 << 10,
+        ..Options::default()
+    };
+    Embedded::open(directory, options).unwrap()
+}
