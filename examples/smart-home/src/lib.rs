@@ -2,6 +2,7 @@
 //! that breaks it and checks that it comes back.
 
 pub mod demo;
+pub mod elements;
 pub mod messages;
 pub mod recording;
 pub mod replayer;
