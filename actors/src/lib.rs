@@ -12,6 +12,7 @@ mod author;
 mod encoding;
 mod instance;
 pub mod panics;
+pub mod scaffold;
 pub mod shell;
 mod testkit;
 
