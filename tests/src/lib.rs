@@ -1,3 +1,5 @@
 //! What the integration tests share.
 
+pub mod proxy;
+pub mod redis_server;
 pub mod store_suite;

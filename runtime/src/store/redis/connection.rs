@@ -312,11 +312,13 @@ async fn connect(weak: Weak<Shared>) {
 fn begin(up: &Up, command: Arc<Cmd>) -> Begun {
     let mut connection = up.connection.clone();
     // Without the exemption a busy task could have its first poll put off, and its place lost.
-    let mut reply =
-        tokio::task::coop::unconstrained(
-            async move { connection.send_packed_command(&command).await },
-        )
-        .boxed();
+    let mut reply = tokio::task::coop::unconstrained(async move {
+        match connection.send_packed_command(&command).await {
+            Ok(Value::ServerError(error)) => Err(error.into()),
+            outcome => outcome,
+        }
+    })
+    .boxed();
     // The waker is replaced when the caller polls; a reply that is here by then is returned then.
     if let Poll::Ready(outcome) = reply.poll_unpin(&mut Context::from_waker(Waker::noop())) {
         reply = std::future::ready(outcome).boxed();
