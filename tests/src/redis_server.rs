@@ -69,7 +69,11 @@ impl RedisServer {
     pub async fn command(&self, words: &[&str]) -> redis::RedisResult<redis::Value> {
         let url = format!("redis://127.0.0.1:{}/", self.port());
         let client = redis::Client::open(url)?;
-        let mut connection = client.get_multiplexed_async_connection().await?;
+        let timing =
+            redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(20)));
+        let mut connection = client
+            .get_multiplexed_async_connection_with_config(&timing)
+            .await?;
         let mut command = redis::Cmd::new();
         command.arg(words);
         command.query_async(&mut connection).await

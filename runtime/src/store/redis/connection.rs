@@ -21,7 +21,7 @@ use redis::{Cmd, ConnectionInfo, RedisError, Value};
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::replies::{Action, Reply};
+use super::replies::{Action, Reply, words};
 use super::settings::RedisSettings;
 use super::{dial, keys::Keys};
 use crate::store::StoreError;
@@ -211,7 +211,7 @@ impl Shared {
             reply.action() == Action::Reconnect
         };
         if is_spent {
-            self.leave(timeouts, error.to_string());
+            self.leave(timeouts, words(error));
         }
     }
 
@@ -272,7 +272,7 @@ impl Shared {
                 }
                 *state = State::Refusing(refusal);
             }
-            Fault::Redis(error) => state.explain(error.to_string()),
+            Fault::Redis(error) => state.explain(words(&error)),
             Fault::Away(reason) => state.explain(reason),
         }
     }

@@ -7,11 +7,12 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::socket2::{SockRef, TcpKeepalive};
-use redis::{AsyncConnectionConfig, ConnectionAddr, RedisError, cmd};
+use redis::{AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, RedisError, cmd};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::check::{Facts, Finding, Severity};
 use super::connection::{Fault, Shared};
+use super::replies::{Action, Reply, words};
 use super::scripts;
 use super::settings::{RedisSettings, StoreIdentity};
 use crate::store::StoreError;
@@ -60,7 +61,9 @@ pub(super) async fn dial(shared: &Shared) -> Result<Dialled, Fault> {
 }
 
 async fn attempt(shared: &Shared) -> Result<Dialled, Fault> {
-    let (mut connection, mut driver) = reach(shared).await.map_err(refuse_or_wait)?;
+    let (mut connection, mut driver) = reach(&shared.target, shared.settings.patience)
+        .await
+        .map_err(refuse_or_wait)?;
     // The driver moves the bytes, so it runs beside the conversation.
     tokio::select! {
         outcome = check(shared, &mut connection) => outcome?,
@@ -69,15 +72,35 @@ async fn attempt(shared: &Shared) -> Result<Dialled, Fault> {
     Ok(Dialled { connection, driver })
 }
 
+/// Asks a server about itself over a connection of its own.
+pub(super) async fn look(settings: &RedisSettings) -> Result<Vec<Finding>, Fault> {
+    let target = settings.target().map_err(Fault::Refused)?;
+    let asking = async {
+        let (mut connection, driver) = reach(&target, settings.patience).await?;
+        tokio::select! {
+            facts = Facts::read(&mut connection) => facts,
+            () = driver => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+        }
+    };
+    match tokio::time::timeout(settings.patience, asking).await {
+        Ok(facts) => Ok(facts.map_err(refuse_or_wait)?.findings(settings.durability)),
+        Err(_) => Err(Fault::Away(format!(
+            "no answer within {:?}",
+            settings.patience
+        ))),
+    }
+}
+
 /// Opens the socket and greets the server.
 async fn reach(
-    shared: &Shared,
+    target: &ConnectionInfo,
+    patience: Duration,
 ) -> Result<(MultiplexedConnection, BoxFuture<'static, ()>), RedisError> {
-    let redis = shared.target.redis_settings();
+    let redis = target.redis_settings();
     let timing = AsyncConnectionConfig::new()
-        .set_response_timeout(Some(shared.settings.patience))
+        .set_response_timeout(Some(patience))
         .set_pipeline_buffer_size(QUEUE);
-    match shared.target.addr() {
+    match target.addr() {
         ConnectionAddr::Tcp(host, port) => {
             let stream = TcpStream::connect((host.as_str(), *port)).await?;
             tune(&stream)?;
@@ -189,15 +212,14 @@ pub(super) fn refusal(findings: &[Finding]) -> Option<StoreError> {
 
 /// Tells what a person must cure from what passes.
 fn refuse_or_wait(error: RedisError) -> Fault {
-    match super::replies::Reply::of(&error).action() {
-        super::replies::Action::Stop { cure } => Fault::Refused(StoreError::Refused {
+    match Reply::of(&error).action() {
+        Action::Stop { cure } => Fault::Refused(StoreError::Refused {
             attempted: "greeting the Redis server".to_owned(),
-            reason: error.to_string(),
+            reason: words(&error),
             cure: cure.to_owned(),
         }),
-        super::replies::Action::Wait
-        | super::replies::Action::WaitAndAlarm
-        | super::replies::Action::Reconnect
-        | super::replies::Action::LoadScripts => Fault::Redis(error),
+        Action::Wait | Action::WaitAndAlarm | Action::Reconnect | Action::LoadScripts => {
+            Fault::Redis(error)
+        }
     }
 }

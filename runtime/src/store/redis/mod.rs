@@ -27,7 +27,7 @@ use serde_bytes::ByteBuf;
 use self::answers::{Answer, Page};
 pub use self::check::{Finding, Severity};
 use self::connection::{Connection, Fault};
-use self::replies::{Action, Reply};
+use self::replies::{Action, Reply, words};
 use self::scripts::Script;
 pub use self::settings::{Durability, RedisSettings, StoreIdentity};
 use super::{
@@ -64,6 +64,15 @@ impl RedisStore {
             Ok(connection) => Ok(Self { connection }),
             Err(fault) => Err(failed(&"connecting to the Redis server", fault)),
         }
+    }
+
+    /// What a person should know about the server, what rules it out included. Writes nothing.
+    ///
+    /// # Errors
+    /// Why the server cannot be asked.
+    pub async fn check(settings: &RedisSettings) -> Result<Vec<Finding>, StoreError> {
+        let outcome = dial::look(settings).await;
+        outcome.map_err(|fault| failed(&"checking the Redis server", fault))
     }
 
     /// What a person should know about the server, as of the last connection.
@@ -381,7 +390,7 @@ fn failed(attempt: &impl fmt::Display, fault: Fault) -> StoreError {
         }
         Fault::Redis(error) => error,
     };
-    let (attempted, reason) = (attempt.to_string(), error.to_string());
+    let (attempted, reason) = (attempt.to_string(), words(&error));
     match Reply::of(&error).action() {
         Action::Wait | Action::Reconnect | Action::LoadScripts => {
             StoreError::Unavailable { attempted, reason }

@@ -150,6 +150,15 @@ impl Reply {
     }
 }
 
+/// The server's own words.
+pub(super) fn words(error: &RedisError) -> String {
+    match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        (Some(code), None) => code.to_owned(),
+        (None, _) => error.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
