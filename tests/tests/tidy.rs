@@ -309,6 +309,28 @@ fn every_link_between_pages_leads_somewhere() {
     faults.none();
 }
 
+#[test]
+fn every_topology_among_the_examples_is_sound() {
+    let mut names = Vec::new();
+    for page in pages() {
+        let is_topology = page.path.starts_with("examples/")
+            && page.path.ends_with(".toml")
+            && !page.path.ends_with("Cargo.toml");
+        if is_topology {
+            if let Err(faults) = lamplighter_config::load(&top().join(&page.path)) {
+                panic!("{}", faults.render(false));
+            }
+            names.push(page.path);
+        }
+    }
+    assert!(
+        names
+            .iter()
+            .any(|name| name == "examples/smart-home/smart-home.toml"),
+        "{names:?}"
+    );
+}
+
 /// What a line declares for others to use: an item or a field.
 fn public_name(line: &str) -> Option<&str> {
     let rest = line.trim_start().strip_prefix("pub ")?;
