@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use lamplighter_runtime::managed::Fsync;
 
 use crate::load::PAYLOAD_BYTES;
+use crate::raw_disk::RawDisk;
 use crate::raw_redis::RawRedis;
 
 /// The limit beside a store's figures.
@@ -60,5 +61,21 @@ impl Limit for RedisLimit {
             }
         }
         Ok(begun.elapsed())
+    }
+}
+
+impl Limit for RawDisk {
+    const RATE_IS: &'static str = "64 records of 128 B per write and fdatasync, same folder";
+
+    fn rate(&mut self, span: Duration) -> io::Result<f64> {
+        self.records_per_second(64, span)
+    }
+
+    fn latency_is(&self) -> &'static str {
+        "one write of 128 B and fdatasync, same folder"
+    }
+
+    fn latency(&mut self) -> io::Result<Duration> {
+        self.write(1)
     }
 }

@@ -7,6 +7,7 @@
 
 mod limits;
 mod load;
+mod raw_disk;
 mod raw_redis;
 mod report;
 mod saving;
@@ -57,9 +58,10 @@ fn run(wanted: &[String]) -> Outcome<()> {
 }
 
 /// What to run, by name.
-const GROUPS: [(&str, Measure); 2] = [
+const GROUPS: [(&str, Measure); 3] = [
     ("redis", stores::redis),
     ("redis-always", stores::redis_always),
+    ("embedded", stores::embedded),
 ];
 
 /// The machine, as far as it matters to the figures.

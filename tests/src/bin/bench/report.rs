@@ -156,16 +156,23 @@ pub(crate) fn write(rows: &[Row], machine: &str) -> io::Result<PathBuf> {
         machine: &'a str,
         rows: &'a [Row],
     }
+    let path = folder()?.join("summary.json");
+    let json = serde_json::to_string_pretty(&Summary { machine, rows })?;
+    fs::write(&path, json + "\n")?;
+    Ok(path)
+}
+
+/// The folder of the results, which is on the disk that holds the build.
+///
+/// # Errors
+/// It cannot be made.
+pub(crate) fn folder() -> io::Result<PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
         PathBuf::from,
     );
-    let folder = target.join("bench");
-    fs::create_dir_all(&folder)?;
-    let path = folder.canonicalize()?.join("summary.json");
-    let json = serde_json::to_string_pretty(&Summary { machine, rows })?;
-    fs::write(&path, json + "\n")?;
-    Ok(path)
+    fs::create_dir_all(target.join("bench"))?;
+    target.join("bench").canonicalize()
 }
 
 /// Three digits that matter, thousands as `k`.

@@ -4,12 +4,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_runtime::managed::{Fsync, ManagedRedis, ManagedRedisSettings};
+use lamplighter_runtime::store::embedded::{Embedded, Options};
 use lamplighter_runtime::store::redis::{RedisSettings, RedisStore};
 
 use crate::Outcome;
 use crate::limits::RedisLimit;
+use crate::raw_disk::RawDisk;
 use crate::raw_redis::RawRedis;
-use crate::report::{Reach, Row};
+use crate::report::{Reach, Row, folder};
 use crate::saving::{Setting, checkpoint, latency, throughput};
 
 /// Redis that writes to disk every second.
@@ -24,7 +26,7 @@ pub(crate) fn redis_always(rows: &mut Vec<Row>) -> Outcome<()> {
 
 fn on_redis(fsync: Fsync, name: &'static str, reach: [f64; 2], rows: &mut Vec<Row>) -> Outcome<()> {
     runtime()?.block_on(async {
-        let folder = tempfile::tempdir()?;
+        let folder = tempfile::tempdir_in(folder()?)?;
         let mut settings = ManagedRedisSettings::new(folder.path());
         settings.fsync = fsync;
         // A rewrite in the middle of a round would count for whoever happens to be measured.
@@ -49,6 +51,25 @@ fn on_redis(fsync: Fsync, name: &'static str, reach: [f64; 2], rows: &mut Vec<Ro
         latency(&mut setting, rows).await?;
         checkpoint(&setting, rows).await?;
         server.stop().await?;
+        Ok(())
+    })
+}
+
+/// The embedded store, in this process, on the disk that holds the build.
+pub(crate) fn embedded(rows: &mut Vec<Row>) -> Outcome<()> {
+    runtime()?.block_on(async {
+        let folder = tempfile::tempdir_in(folder()?)?;
+        let store = Embedded::open(&folder.path().join("store"), Options::default())?;
+        let mut setting = Setting {
+            store,
+            name: "embedded",
+            limit: RawDisk::create(folder.path())?,
+            reach: [None, None],
+        };
+        throughput(&mut setting, rows).await?;
+        latency(&mut setting, rows).await?;
+        checkpoint(&setting, rows).await?;
+        setting.store.close().await;
         Ok(())
     })
 }
