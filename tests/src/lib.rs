@@ -2,4 +2,5 @@
 
 pub mod proxy;
 pub mod redis_server;
+pub mod simulated_disk;
 pub mod store_suite;

@@ -4,10 +4,11 @@
 //! batches after the checkpoint. Every write names its fence and is refused once somebody else has
 //! claimed the element. Every write may be sent again after a lost answer.
 
+pub mod any;
 pub mod codec;
-pub mod redis;
-
 pub mod embedded;
+pub mod redis;
+pub mod served;
 
 use std::collections::BTreeMap;
 use std::future::Future;
