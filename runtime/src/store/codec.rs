@@ -374,7 +374,7 @@ mod tests {
                 index: 3,
                 cause: "it panicked twice".to_owned(),
             },
-            Record::Done(vec![(lamp(), Position::new(0, 2, 1))]),
+            Record::Done(vec![(lamp().to_string(), Position::new(0, 2, 1))]),
         ]
     }
 
