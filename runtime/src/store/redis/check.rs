@@ -244,7 +244,7 @@ impl Facts {
     }
 }
 
-fn refuse(what: String, cure: &str) -> Finding {
+pub(super) fn refuse(what: String, cure: &str) -> Finding {
     Finding {
         severity: Severity::Refuse,
         what,
@@ -252,7 +252,7 @@ fn refuse(what: String, cure: &str) -> Finding {
     }
 }
 
-fn warn(what: String, cure: &str) -> Finding {
+pub(super) fn warn(what: String, cure: &str) -> Finding {
     Finding {
         severity: Severity::Warn,
         what,

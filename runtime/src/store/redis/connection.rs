@@ -282,7 +282,11 @@ impl State {
     /// Notes why there is no connection at present.
     fn explain(&mut self, because: String) {
         match self {
-            Self::Down { reason, .. } => *reason = because,
+            Self::Down { reason, .. } if *reason == because => {}
+            Self::Down { reason, .. } => {
+                tracing::warn!(because, "no connection to the Redis server");
+                *reason = because;
+            }
             Self::Up(_) | Self::Refusing(_) => {
                 *self = Self::Down {
                     waiting: VecDeque::new(),

@@ -15,6 +15,7 @@ use super::connection::{Fault, Shared};
 use super::replies::{Action, Reply, words};
 use super::scripts;
 use super::settings::{RedisSettings, StoreIdentity};
+use super::time::Reading;
 use crate::store::StoreError;
 
 /// How many commands may be queued for the socket before callers wait.
@@ -22,6 +23,9 @@ const QUEUE: usize = 1_024;
 
 /// When the system gives up a silent connection: probes after this time, then as often as given.
 const PROBE: (Duration, Duration, u32) = (Duration::from_secs(5), Duration::from_secs(2), 3);
+
+/// For how long the server's clock is watched.
+const SURVEY: Duration = Duration::from_secs(1);
 
 /// A connection to a server that passed its checks.
 pub(super) struct Dialled {
@@ -78,17 +82,30 @@ pub(super) async fn look(settings: &RedisSettings) -> Result<Vec<Finding>, Fault
     let asking = async {
         let (mut connection, driver) = reach(&target, settings.patience).await?;
         tokio::select! {
-            facts = Facts::read(&mut connection) => facts,
+            findings = survey(settings, &mut connection) => findings,
             () = driver => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
         }
     };
-    match tokio::time::timeout(settings.patience, asking).await {
-        Ok(facts) => Ok(facts.map_err(refuse_or_wait)?.findings(settings.durability)),
-        Err(_) => Err(Fault::Away(format!(
-            "no answer within {:?}",
-            settings.patience
-        ))),
+    let patience = settings.patience + SURVEY;
+    match tokio::time::timeout(patience, asking).await {
+        Ok(findings) => findings.map_err(refuse_or_wait),
+        Err(_) => Err(Fault::Away(format!("no answer within {patience:?}"))),
     }
+}
+
+/// Every finding, those that take a while included.
+async fn survey(
+    settings: &RedisSettings,
+    connection: &mut MultiplexedConnection,
+) -> Result<Vec<Finding>, RedisError> {
+    let facts = Facts::read(connection).await?;
+    let mut findings = facts.findings(settings.durability);
+    let first = Reading::take(connection).await?;
+    findings.extend(first.offset());
+    tokio::time::sleep(SURVEY).await;
+    findings.extend(first.rate(&Reading::take(connection).await?));
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    Ok(findings)
 }
 
 /// Opens the socket and greets the server.
@@ -139,13 +156,15 @@ async fn check(shared: &Shared, connection: &mut MultiplexedConnection) -> Resul
     if facts.is_loading() {
         return Err(Fault::Away("the server reads its data".to_owned()));
     }
-    let findings = facts.findings(shared.settings.durability);
+    let mut findings = facts.findings(shared.settings.durability);
+    let reading = Reading::take(connection).await.map_err(refuse_or_wait)?;
+    findings.extend(reading.offset());
     let is_new = shared.known().run_id != facts.run_id();
     for finding in findings.iter().filter(|_| is_new) {
         tracing::warn!(cure = finding.cure, "Redis: {}", finding.what);
     }
     if let Some(refusal) = refusal(&findings) {
-        return Err(Fault::Refused(refusal));
+        return Err(hold_or_refuse(shared, refusal));
     }
     let found = identity(shared, connection).await?;
     scripts::load_all()
@@ -157,6 +176,16 @@ async fn check(shared: &Shared, connection: &mut MultiplexedConnection) -> Resul
     known.identity = found;
     known.findings = findings;
     Ok(())
+}
+
+/// A server that never passed is refused. One that did is being worked on, or is about to hand over
+/// to another: nothing is written to it, and elements wait instead of giving up.
+fn hold_or_refuse(shared: &Shared, refusal: StoreError) -> Fault {
+    if shared.known().run_id.is_empty() {
+        Fault::Refused(refusal)
+    } else {
+        Fault::Away(refusal.to_string())
+    }
 }
 
 /// Which store this is, if it is the one that is expected.

@@ -14,6 +14,7 @@ mod keys;
 mod replies;
 mod scripts;
 mod settings;
+mod time;
 
 use std::fmt;
 use std::future::Future;
@@ -66,7 +67,8 @@ impl RedisStore {
         }
     }
 
-    /// What a person should know about the server, what rules it out included. Writes nothing.
+    /// What a person should know about the server, what rules it out included. Writes nothing, and
+    /// takes a second, because it looks how fast the server's clock runs.
     ///
     /// # Errors
     /// Why the server cannot be asked.
