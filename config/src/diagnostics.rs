@@ -287,6 +287,18 @@ impl Faults {
         }
     }
 
+    /// Runs something and gives the values that it does not allow the code of their own rule.
+    pub(crate) fn under<T>(&mut self, code: Code, run: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.kept.len();
+        let result = run(self);
+        for fault in &mut self.kept[before..] {
+            if fault.code == Code::F05 {
+                fault.code = code;
+            }
+        }
+        result
+    }
+
     /// Whether the topology cannot be used.
     pub(crate) fn has_errors(&self) -> bool {
         self.has_errors
@@ -301,7 +313,9 @@ impl Faults {
         if self.kept.len() >= SUGGESTIONS_MAX || given.chars().count() > 64 {
             return None;
         }
-        let allowed = given.chars().count().max(3) / 3;
+        let length = given.chars().count();
+        // Of a very short name nothing would be left.
+        let allowed = (length.max(3) / 3).min(length.saturating_sub(1));
         known
             .map(|name| (strsim::damerau_levenshtein(given, name), name))
             .filter(|(distance, _)| *distance <= allowed)

@@ -10,6 +10,8 @@ mod file;
 mod reader;
 mod render;
 mod resolve;
+mod secret;
+pub mod settings;
 mod summary;
 mod topics;
 mod values;
@@ -22,6 +24,7 @@ use lamplighter_policies::model::Topology;
 use diagnostics::Faults;
 pub use diagnostics::{Code, Diagnostics, FAULTS_MAX, Fault, Severity};
 pub use file::{BINDINGS_MAX, ENTRIES_MAX, FILE_BYTES_MAX};
+pub use secret::{Secret, SecretError, read_secret};
 pub use summary::summary;
 
 /// A topology without errors, and what is worth telling about it.

@@ -32,16 +32,17 @@ impl<'d> Item<'d> {
             DeValue::Table(_) => "a table",
         };
         let reason = format!("`{}` is {given}, not {needed}", self.path);
-        Fault::new(Code::F03, self.place.clone(), reason).label(format!("{needed} is needed"))
+        Fault::new(Code::F03, self.place.clone(), reason).cure(format!("write {needed} here"))
     }
 
     /// The fault of having a value that is not allowed.
-    pub(crate) fn not_allowed(&self, why: impl fmt::Display) -> Fault {
+    pub(crate) fn not_allowed(&self, why: impl fmt::Display, cure: impl AsRef<str>) -> Fault {
         Fault::new(
             Code::F05,
             self.place.clone(),
             format!("`{}` {why}", self.path),
         )
+        .cure(cure)
     }
 
     /// Something inside this value.
@@ -128,12 +129,13 @@ impl<'d, 'f> Table<'d, 'f> {
             path => format!("`{path}` has no `{key}`"),
         };
         self.faults.add(
-            Fault::new(Code::F04, self.place(), reason).cure(format!("add `{key} = …` to it")),
+            Fault::new(Code::F04, self.place(), reason).cure(format!("write `{key}` into it")),
         );
     }
 
     /// Reports every key that nobody asked for.
-    pub(crate) fn finish(self) {
+    pub(crate) fn finish(mut self) {
+        self.known.sort_unstable();
         for (key, _) in self.table {
             let name: &str = key.get_ref();
             if self.known.contains(&name) {

@@ -16,7 +16,7 @@ pub(crate) fn topic(item: &Item<'_>, faults: &mut Faults) -> Option<String> {
     match fault_of(&topic) {
         None => Some(topic),
         Some((why, cure)) => {
-            faults.add(item.not_allowed(why).cure(cure));
+            faults.add(item.not_allowed(why, cure));
             None
         }
     }

@@ -46,7 +46,7 @@ pub(crate) fn text(item: &Item<'_>, faults: &mut Faults) -> Option<String> {
     } else {
         return Some(value.to_owned());
     };
-    faults.add(item.not_allowed(why));
+    faults.add(item.not_allowed(why, "write it as one short line of plain text"));
     None
 }
 
@@ -72,7 +72,7 @@ where
             .filter(|number| range.contains(number));
         if value.is_none() {
             let (from, to) = range.into_inner();
-            faults.add(item.not_allowed(format!("must lie between {from} and {to}")));
+            faults.add(out_of_range(item, from, to));
         }
         value
     }
@@ -96,7 +96,7 @@ pub(crate) fn number(range: RangeInclusive<f64>) -> impl Fn(&Item<'_>, &mut Faul
         let value = value.filter(|number| number.is_finite() && range.contains(number));
         if value.is_none() {
             let (from, to) = (range.start(), range.end());
-            faults.add(item.not_allowed(format!("must lie between {from} and {to}")));
+            faults.add(out_of_range(item, from, to));
         }
         value
     }
@@ -120,7 +120,7 @@ pub(crate) fn choice<T: Copy>(
             None => format!("write one of {}", quoted(&names)),
         };
         let shown: String = given.chars().take(64).collect();
-        faults.add(item.not_allowed(format!("cannot be {shown:?}")).cure(cure));
+        faults.add(item.not_allowed(format!("cannot be {shown:?}"), cure));
         None
     }
 }
@@ -139,7 +139,7 @@ pub(crate) fn duration(
             Some(span) if range.contains(&span) => Some(span),
             Some(_) => {
                 let (from, to) = (show(*range.start()), show(*range.end()));
-                faults.add(item.not_allowed(format!("must lie between {from} and {to}")));
+                faults.add(out_of_range(item, from, to));
                 None
             }
             None => {
@@ -162,13 +162,13 @@ pub(crate) fn duration_range(item: &Item<'_>, faults: &mut Faults) -> Option<(Du
     match pair {
         Some((from, to)) if from <= to && to <= VALIDITY_MAX => pair,
         Some(_) => {
-            let fault = item.not_allowed("must go from the shorter wait to the longer");
-            faults.add(fault.cure("write it as \"100ms..30s\""));
+            let why = "must go from the shorter wait to the longer";
+            faults.add(item.not_allowed(why, "write it as \"100ms..30s\""));
             None
         }
         None => {
-            let fault = item.not_allowed("is not two durations");
-            faults.add(fault.cure("write it as \"100ms..30s\""));
+            let why = "is not two durations";
+            faults.add(item.not_allowed(why, "write it as \"100ms..30s\""));
             None
         }
     }
@@ -222,7 +222,8 @@ pub(crate) fn list<'d, T>(
                 item.path,
                 values.len()
             );
-            faults.add(Fault::new(Code::F06, item.place.clone(), reason));
+            let fault = Fault::new(Code::F06, item.place.clone(), reason);
+            faults.add(fault.cure("write fewer"));
             return None;
         }
         let children = values.iter().enumerate();
@@ -291,7 +292,8 @@ pub(crate) fn tree_table(item: &Item<'_>, faults: &mut Faults) -> Option<BTreeMa
 fn branch(item: &Item<'_>, faults: &mut Faults, depth: usize) -> Option<Value> {
     if depth > DEPTH_MAX {
         let reason = format!("values lie more than {DEPTH_MAX} deep in each other");
-        faults.add(Fault::new(Code::F06, item.place.clone(), reason));
+        let fault = Fault::new(Code::F06, item.place.clone(), reason);
+        faults.add(fault.cure("make it flatter"));
         return None;
     }
     match item.value {
@@ -300,7 +302,10 @@ fn branch(item: &Item<'_>, faults: &mut Faults, depth: usize) -> Option<Value> {
         DeValue::Integer(number) => {
             let value = integer(number).map(Value::Integer);
             if value.is_none() {
-                faults.add(item.not_allowed("is too large for a 64-bit number"));
+                faults.add(item.not_allowed(
+                    "is too large",
+                    "a whole number has 64 bits; write it as text",
+                ));
             }
             value
         }
@@ -308,7 +313,7 @@ fn branch(item: &Item<'_>, faults: &mut Faults, depth: usize) -> Option<Value> {
             let value = number.as_str().parse::<f64>().ok();
             let value = value.filter(|number| number.is_finite()).map(Value::Float);
             if value.is_none() {
-                faults.add(item.not_allowed("is not a finite number"));
+                faults.add(item.not_allowed("is not a finite number", "write one, or text"));
             }
             value
         }
@@ -364,8 +369,8 @@ pub(crate) fn secret(item: &Item<'_>, faults: &mut Faults) -> Option<SecretSourc
 pub(crate) fn path(item: &Item<'_>, faults: &mut Faults) -> Option<String> {
     let path = text(item, faults)?;
     if path.split(['/', '\\']).any(|part| part == "..") {
-        let fault = item.not_allowed("climbs out of its directory with `..`");
-        faults.add(fault.cure("write the path from the root, or below the working directory"));
+        let cure = "write the path from the root, or below the working directory";
+        faults.add(item.not_allowed("climbs out of its directory with `..`", cure));
         return None;
     }
     Some(path)
@@ -403,8 +408,13 @@ pub(crate) fn show(span: Duration) -> String {
 }
 
 fn not_a_duration(item: &Item<'_>) -> Fault {
-    item.not_allowed("is not a duration")
-        .cure("write a number and one of us, ms, s, m, h, d, such as \"100ms\"")
+    let cure = "write a number and one of us, ms, s, m, h, d, such as \"100ms\"";
+    item.not_allowed("is not a duration", cure)
+}
+
+fn out_of_range(item: &Item<'_>, from: impl Display, to: impl Display) -> Fault {
+    let why = format!("does not lie between {from} and {to}");
+    item.not_allowed(why, format!("write a value from {from} to {to}"))
 }
 
 fn integer(number: &DeInteger<'_>) -> Option<i64> {

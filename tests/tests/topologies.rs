@@ -5,36 +5,60 @@
     reason = "a test that cannot read its samples fails"
 )]
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use lamplighter_config::{load, parse, summary};
+use lamplighter_config::{
+    Checked, Code, Diagnostics, ENTRIES_MAX, FAULTS_MAX, FILE_BYTES_MAX, load, parse, summary,
+};
 
-fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("topologies")
-        .join(name)
-}
+/// What a topology needs before its own part.
+const HEAD: &str = "[application]\nname = \"house\"\n[servers.pc]\nstorage = \"volatile\"\n";
 
-/// The files of a folder: the name without its ending, and the text.
-fn samples(name: &str) -> Vec<(String, String)> {
-    let entries = std::fs::read_dir(folder(name)).unwrap();
+/// Longer than any check takes on a busy machine, far shorter than one that grows with the square
+/// of what it is given.
+const SOON: Duration = Duration::from_secs(60);
+
+/// The files of a folder. They are named as seen from this crate, so that what is told of them is
+/// the same everywhere.
+fn samples(folder: &str) -> Vec<(String, PathBuf)> {
+    let entries = std::fs::read_dir(Path::new("topologies").join(folder)).unwrap();
     let mut samples: Vec<_> = entries
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|ending| ending == "toml"))
         .map(|path| {
             let stem = path.file_stem().unwrap().to_str().unwrap().to_owned();
-            (stem, std::fs::read_to_string(&path).unwrap())
+            (stem, path)
         })
         .collect();
     samples.sort();
     samples
 }
 
+fn refused(text: &str) -> Box<Diagnostics> {
+    let started = Instant::now();
+    let faults = parse("generated.toml", text).expect_err("it is faulty");
+    let shown = faults.render(false);
+    assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
+    assert!(
+        shown.lines().all(|line| line.chars().count() < 400),
+        "{shown}"
+    );
+    faults
+}
+
+fn codes(faults: &Diagnostics) -> Vec<Code> {
+    let mut codes: Vec<_> = faults.faults().iter().map(|fault| fault.code).collect();
+    codes.sort();
+    codes.dedup();
+    codes
+}
+
 #[test]
 fn a_good_topology_is_summarised_with_its_warnings() {
-    for (name, text) in samples("valid") {
-        let checked = parse(&format!("{name}.toml"), &text)
-            .unwrap_or_else(|faults| panic!("{}", faults.render(false)));
+    for (name, path) in samples("valid") {
+        let checked = load(&path).unwrap_or_else(|faults| panic!("{}", faults.render(false)));
         let page = format!(
             "{}\n{}",
             summary(&checked.topology),
@@ -49,12 +73,185 @@ fn a_good_topology_is_summarised_with_its_warnings() {
 }
 
 #[test]
-fn a_file_on_disk_is_loaded_as_its_text_is_parsed() {
-    let path = folder("valid").join("smart-home.toml");
-    let text = std::fs::read_to_string(&path).unwrap();
-    let (loaded, parsed) = (
-        load(&path).unwrap(),
-        parse("smart-home.toml", &text).unwrap(),
-    );
-    assert_eq!(loaded.topology, parsed.topology);
+fn every_fault_of_a_bad_topology_is_told_with_its_place_and_cure() {
+    let samples = samples("faulty");
+    assert!(samples.len() >= 60, "{} faulty topologies", samples.len());
+    for (name, path) in samples {
+        let faults = load(&path).map(|checked| checked.topology).unwrap_err();
+        let shown = faults.render(false);
+        assert!(
+            shown.chars().all(|c| c == '\n' || !c.is_control()),
+            "{name} sends control characters"
+        );
+        for fault in faults.faults() {
+            assert!(fault.cure.is_some(), "{name} has no cure: {fault}");
+        }
+        if let Some(rule) = name.strip_prefix('v') {
+            let code = format!("V{}", &rule[..2]);
+            assert!(shown.contains(&code), "{name} does not break {code}");
+        }
+        insta::assert_snapshot!(format!("faulty_{name}"), shown);
+    }
+}
+
+#[test]
+fn colours_are_our_own_and_change_nothing_else() {
+    let path = Path::new("topologies/faulty/hostile_control_characters.toml");
+    let faults = load(path).unwrap_err();
+    let mut plain = faults.render(true);
+    for code in ["1;31", "1;33", "1;34", "36", "0"] {
+        plain = plain.replace(&format!("\u{1b}[{code}m"), "");
+    }
+    assert_eq!(plain, faults.render(false));
+}
+
+#[test]
+fn a_million_entries_are_refused_before_they_are_read() {
+    let mut text = String::from(HEAD);
+    for index in 0..1_000_000 {
+        writeln!(text, "[elements.e{index}]\nkind = \"E\"").unwrap();
+    }
+    let faults = refused(&text);
+    assert_eq!(codes(&faults), [Code::F06]);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("million.toml");
+    std::fs::write(&path, &text).unwrap();
+    assert_eq!(codes(&load(&path).unwrap_err()), [Code::F06]);
+}
+
+#[test]
+fn a_file_just_within_the_limit_is_read_and_one_byte_more_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("large.toml");
+    let mut text = format!("{HEAD}[elements.e]\nkind = \"E\"\n#");
+    text.push_str(&"x".repeat(FILE_BYTES_MAX - text.len()));
+    std::fs::write(&path, &text).unwrap();
+    assert!(load(&path).is_ok());
+    text.push('x');
+    std::fs::write(&path, &text).unwrap();
+    assert_eq!(codes(&load(&path).unwrap_err()), [Code::F06]);
+}
+
+#[test]
+fn more_elements_than_are_allowed_are_one_fault() {
+    let mut text = String::from(HEAD);
+    for index in 0..=ENTRIES_MAX {
+        writeln!(text, "[elements.e{index}]\nkind = \"E\"\nserver = \"pc\"").unwrap();
+    }
+    assert_eq!(codes(&refused(&text)), [Code::F06]);
+}
+
+#[test]
+fn a_chain_of_thousands_is_checked_and_closing_it_is_a_cycle() {
+    let count = 8_000;
+    let mut text = String::from(HEAD);
+    for index in 0..count {
+        writeln!(text, "[elements.e{index}]\nkind = \"E\"").unwrap();
+    }
+    for index in 1..count {
+        let before = index - 1;
+        writeln!(
+            text,
+            "[bindings.b{index}]\nfrom = \"e{before}\"\nto = \"e{index}\""
+        )
+        .unwrap();
+    }
+    let Checked { topology, .. } = parse("chain.toml", &text).unwrap();
+    assert_eq!(topology.bindings.len(), count - 1);
+    writeln!(
+        text,
+        "[bindings.b0]\nfrom = \"e{}\"\nto = \"e0\"",
+        count - 1
+    )
+    .unwrap();
+    let faults = refused(&text);
+    assert_eq!(codes(&faults), [Code::V04]);
+    assert_eq!(faults.faults().len(), 1);
+}
+
+#[test]
+fn a_dense_knot_is_searched_for_a_bounded_time() {
+    let count: usize = 150;
+    let mut text = String::from(HEAD);
+    for index in 0..count {
+        writeln!(text, "[elements.e{index}]\nkind = \"E\"").unwrap();
+    }
+    for (number, (from, to)) in (0..count)
+        .flat_map(|from| (0..count).map(move |to| (from, to)))
+        .filter(|(from, to)| from != to)
+        .enumerate()
+    {
+        writeln!(
+            text,
+            "[bindings.b{number}]\nfrom = \"e{from}\"\nto = \"e{to}\""
+        )
+        .unwrap();
+    }
+    let faults = refused(&text);
+    assert_eq!(codes(&faults), [Code::V04]);
+    assert!(faults.faults()[0].reason.starts_with("2 elements"));
+}
+
+#[test]
+fn tens_of_thousands_of_faults_are_counted_and_the_first_are_shown() {
+    let mut unknown = format!("{HEAD}[elements.e]\nkind = \"E\"\n");
+    for index in 0..60_000 {
+        writeln!(unknown, "key{index} = 1").unwrap();
+    }
+    let faults = refused(&unknown);
+    assert_eq!(faults.faults().len(), FAULTS_MAX);
+    assert_eq!(faults.omitted_count(), 60_000 - FAULTS_MAX);
+
+    let mut unresolved = String::from(HEAD);
+    for index in 0..9_000 {
+        writeln!(
+            unresolved,
+            "[elements.e{index}]\nkind = \"E\"\nserver = \"pd\""
+        )
+        .unwrap();
+    }
+    assert_eq!(codes(&refused(&unresolved)), [Code::V02]);
+    assert_eq!(codes(&refused(&"= = =\n".repeat(100_000))), [Code::F01]);
+    assert_eq!(codes(&refused(&"[".repeat(1 << 20))), [Code::F01]);
+    let nested = format!("{HEAD}[elements.e]\nstate = {}", "[".repeat(500_000));
+    assert!(codes(&refused(&nested)).contains(&Code::F06));
+}
+
+#[test]
+fn a_network_of_thousands_is_searched_for_a_bounded_time() {
+    let count = 3_000;
+    let mut text = String::from("[application]\nname = \"grid\"\n");
+    let mut ends = Vec::new();
+    for index in 0..count {
+        writeln!(text, "[servers.s{index}]\nstorage = \"volatile\"").unwrap();
+        writeln!(
+            text,
+            "[elements.e{index}]\nkind = \"E\"\nserver = \"s{index}\""
+        )
+        .unwrap();
+        let next = (index + 1) % count;
+        ends.push(format!("[\"s{index}\", \"s{next}\"]"));
+        if index > 0 {
+            writeln!(
+                text,
+                "[bindings.b{index}]\nfrom = \"e{index}\"\nto = \"e0\""
+            )
+            .unwrap();
+        }
+    }
+    let ends = ends.join(", ");
+    writeln!(text, "[channels.ring]\nmedium = \"wired\"\nends = [{ends}]").unwrap();
+    let started = Instant::now();
+    let checked = parse("grid.toml", &text).unwrap_or_else(|it| panic!("{}", it.render(false)));
+    assert_eq!(checked.topology.bindings.len(), count - 1);
+    assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
+}
+
+#[test]
+fn what_is_no_file_is_a_fault_that_names_it() {
+    for path in ["topologies/nothing-here.toml", "topologies"] {
+        let faults = load(Path::new(path)).map(|it| it.topology).unwrap_err();
+        assert!(faults.to_string().starts_with(path), "{faults}");
+        assert_eq!(codes(&faults), [Code::F04]);
+    }
 }

@@ -13,7 +13,7 @@ use crate::resolve::Places;
 
 /// How many steps the search for the shortest cycle of one knot may take; then the shortest one
 /// found so far is told.
-const STEPS_MAX: usize = 2_000_000;
+const STEPS_MAX: usize = 500_000;
 
 /// How many elements and places of one cycle are shown.
 const SHOWN_MAX: usize = 8;
@@ -127,13 +127,17 @@ impl<'t> Graph<'t> {
 
     /// The shortest cycle of a knot, from its first element in order of ids.
     fn shortest_cycle(&self, knot: &[usize]) -> Vec<usize> {
+        let mut inside = vec![false; self.elements.len()];
+        for member in knot {
+            inside[*member] = true;
+        }
         let mut shortest: Vec<usize> = Vec::new();
         let mut steps = 0;
         for start in knot {
             if !shortest.is_empty() && (steps > STEPS_MAX || shortest.len() == 2) {
                 break;
             }
-            if let Some(cycle) = self.cycle_through(*start, knot, &mut steps)
+            if let Some(cycle) = self.cycle_through(*start, &inside, &mut steps)
                 && (shortest.is_empty() || cycle.len() < shortest.len())
             {
                 shortest = cycle;
@@ -144,25 +148,26 @@ impl<'t> Graph<'t> {
         shortest
     }
 
-    fn cycle_through(&self, start: usize, knot: &[usize], steps: &mut usize) -> Option<Vec<usize>> {
-        let mut reached_from: BTreeMap<usize, usize> = BTreeMap::new();
+    /// The shortest cycle through one element that stays inside its knot (breadth first).
+    fn cycle_through(
+        &self,
+        start: usize,
+        inside: &[bool],
+        steps: &mut usize,
+    ) -> Option<Vec<usize>> {
+        let mut reached_from: Vec<Option<usize>> = vec![None; self.elements.len()];
         let mut queue = VecDeque::from([start]);
         while let Some(node) = queue.pop_front() {
             for (to, _) in &self.edges[node] {
                 *steps += 1;
                 if *to == start {
-                    let mut cycle = vec![node];
-                    let mut at = node;
-                    while at != start {
-                        at = reached_from[&at];
-                        cycle.push(at);
-                    }
+                    let back = |at: &usize| reached_from[*at].filter(|_| *at != start);
+                    let mut cycle: Vec<_> = std::iter::successors(Some(node), back).collect();
                     cycle.reverse();
                     return Some(cycle);
                 }
-                let inside = knot.binary_search(to).is_ok();
-                if inside && !reached_from.contains_key(to) {
-                    reached_from.insert(*to, node);
+                if inside[*to] && reached_from[*to].is_none() {
+                    reached_from[*to] = Some(node);
                     queue.push_back(*to);
                 }
             }

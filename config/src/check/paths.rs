@@ -12,7 +12,7 @@ use crate::resolve::Places;
 use crate::values::show;
 
 /// How many channel ends all searches together may look at.
-const STEPS_MAX: usize = 10_000_000;
+const STEPS_MAX: usize = 2_000_000;
 
 pub(super) fn check(topology: &Topology, places: &Places, faults: &mut Faults) {
     let crossing = crossing(topology);
@@ -118,7 +118,7 @@ impl<'t> Route<'t> {
         let Some(target) = end_place(topology, self.binding) else {
             return;
         };
-        let Some((latency, _)) = reached.get(target) else {
+        let Some(latency) = network.latency(reached, target) else {
             let needs = match self.kbps {
                 0 => String::new(),
                 kbps => format!(" of at least {kbps} kbit/s"),
@@ -130,11 +130,11 @@ impl<'t> Route<'t> {
             );
             return;
         };
-        if let Some(max) = self.binding.latency_max.filter(|max| latency > max) {
+        if let Some(max) = self.binding.latency_max.filter(|max| latency > *max) {
             let reason = format!(
                 "binding `{id}` allows {}, the fastest path from `{source}` to `{target}` takes {}",
                 show(max),
-                show(*latency)
+                show(latency)
             );
             let fault = Fault::new(Code::V08, places.of(id), reason);
             faults.add(fault.cure("place the ends nearer, or allow more `max_latency_ms`"));
@@ -147,61 +147,84 @@ impl<'t> Route<'t> {
     }
 }
 
-/// Who is next to whom, and over which channel.
+/// Who is next to whom, and over which channel; places by index.
 struct Network<'t> {
-    next: BTreeMap<&'t EntityId, Vec<(&'t EntityId, &'t EntityId, &'t Channel)>>,
-    topology: &'t Topology,
+    indices: BTreeMap<&'t EntityId, usize>,
+    is_server: Vec<bool>,
+    next: Vec<Vec<(usize, &'t EntityId, &'t Channel)>>,
 }
 
-/// Each place that can be reached: how long the way takes and its last hop, place and channel.
-type Reached<'t> = BTreeMap<&'t EntityId, (Duration, Option<(&'t EntityId, &'t EntityId)>)>;
+/// For each place how long the way there takes and its last hop, place and channel; `None` where
+/// there is no way.
+type Reached<'t> = Vec<Option<(Duration, Option<(usize, &'t EntityId)>)>>;
 
 impl<'t> Network<'t> {
     fn new(topology: &'t Topology) -> Self {
-        let mut next: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        let servers = topology.servers.keys().map(|id| (id, true));
+        let appliances = topology.appliances.keys().map(|id| (id, false));
+        let places: Vec<_> = servers.chain(appliances).collect();
+        let indices: BTreeMap<_, _> = places.iter().enumerate().map(|(i, it)| (it.0, i)).collect();
+        let mut next = vec![Vec::new(); places.len()];
         for (id, channel) in &topology.channels {
             for (one, other) in &channel.ends {
-                next.entry(one).or_default().push((other, id, channel));
-                next.entry(other).or_default().push((one, id, channel));
+                if let (Some(one), Some(other)) = (indices.get(one), indices.get(other)) {
+                    next[*one].push((*other, id, channel));
+                    next[*other].push((*one, id, channel));
+                }
             }
         }
-        Self { next, topology }
+        let is_server = places.iter().map(|(_, is_server)| *is_server).collect();
+        Self {
+            indices,
+            is_server,
+            next,
+        }
     }
 
     /// The fastest ways from a place over channels of enough bandwidth (Dijkstra). A channel of
     /// unknown latency counts as immediate, one of unknown bandwidth as wide enough.
-    fn reach(&self, source: &'t EntityId, kbps: u32, steps: &mut usize) -> Reached<'t> {
-        let mut reached = Reached::from([(source, (Duration::ZERO, None))]);
+    fn reach(&self, source: &EntityId, kbps: u32, steps: &mut usize) -> Reached<'t> {
+        let mut reached: Reached<'t> = vec![None; self.next.len()];
+        let Some(source) = self.indices.get(source).copied() else {
+            return reached;
+        };
+        reached[source] = Some((Duration::ZERO, None));
         let mut queue = BinaryHeap::from([Reverse((Duration::ZERO, source))]);
         while let Some(Reverse((latency, place))) = queue.pop() {
             // What is behind an appliance is not reached through it.
-            let passes = place == source || self.topology.servers.contains_key(place);
-            let stale = reached.get(place).is_some_and(|(best, _)| *best < latency);
+            let passes = place == source || self.is_server[place];
+            let stale = reached[place].is_some_and(|(best, _)| best < latency);
             if !passes || stale {
                 continue;
             }
-            for (to, id, channel) in self.next.get(place).into_iter().flatten() {
+            for (to, id, channel) in &self.next[place] {
                 *steps += 1;
                 if channel.bandwidth_kbps.is_some_and(|offered| offered < kbps) {
                     continue;
                 }
-                let total = latency + channel.latency.unwrap_or_default();
-                if reached.get(to).is_none_or(|(best, _)| total < *best) {
-                    reached.insert(to, (total, Some((place, id))));
-                    queue.push(Reverse((total, to)));
+                let total = latency.saturating_add(channel.latency.unwrap_or_default());
+                if reached[*to].is_none_or(|(best, _)| total < best) {
+                    reached[*to] = Some((total, Some((place, id))));
+                    queue.push(Reverse((total, *to)));
                 }
             }
         }
         reached
     }
 
-    /// The channels of the fastest way to a place.
-    fn channels_to(&self, reached: &Reached<'t>, target: &'t EntityId) -> Vec<&'t EntityId> {
+    /// How long the fastest way to a place takes.
+    fn latency(&self, reached: &Reached<'t>, target: &EntityId) -> Option<Duration> {
+        let index = self.indices.get(target)?;
+        reached[*index].map(|(latency, _)| latency)
+    }
+
+    /// The channels of the fastest way to a place, each once.
+    fn channels_to(&self, reached: &Reached<'t>, target: &EntityId) -> Vec<&'t EntityId> {
         let mut channels = Vec::new();
-        let mut at = target;
-        while let Some((_, Some((before, channel)))) = reached.get(at) {
-            channels.push(*channel);
-            at = before;
+        let mut at = self.indices.get(target).copied();
+        while let Some((_, Some((before, channel)))) = at.and_then(|index| reached[index]) {
+            channels.push(channel);
+            at = Some(before);
         }
         channels.sort_unstable();
         channels.dedup();

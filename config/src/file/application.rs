@@ -157,10 +157,15 @@ fn checkpoint(item: &Item<'_>, faults: &mut Faults) -> Option<CheckpointPolicy> 
     let longest = Duration::from_secs(24 * 3_600);
     let policy = CheckpointPolicy {
         every: table
-            .optional("every", whole(1..=1_000_000))
+            .optional("every", |item, faults| {
+                faults.under(Code::V19, |faults| whole(1..=1_000_000)(item, faults))
+            })
             .unwrap_or(default.every),
         interval: table
-            .optional("interval", duration(Duration::from_millis(10)..=longest))
+            .optional("interval", |item, faults| {
+                let range = Duration::from_millis(10)..=longest;
+                faults.under(Code::V19, |faults| duration(range)(item, faults))
+            })
             .unwrap_or(default.interval),
     };
     table.finish();
@@ -258,7 +263,7 @@ fn limited<T>(found: Vec<T>, item: &Item<'_>, faults: &mut Faults) -> Option<Vec
         return Some(found);
     }
     let reason = format!("`{}` has more than {BINDINGS_MAX} entries", item.path);
-    faults.add(Fault::new(Code::F06, item.place.clone(), reason));
+    faults.add(Fault::new(Code::F06, item.place.clone(), reason).cure("split the application"));
     None
 }
 

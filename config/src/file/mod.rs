@@ -72,7 +72,7 @@ pub(crate) fn read(text: &str, faults: &mut Faults) -> Option<Document> {
     for error in &errors {
         // A key written twice leaves the rest as it is; after any other error the parser guesses.
         readable &= error.message() == "duplicate key";
-        faults.add(syntax_fault(error, text));
+        faults.add(syntax_fault(error));
     }
     let place = root.span();
     let root = DeValue::Table(root.into_inner());
@@ -93,18 +93,30 @@ pub(crate) fn too_large() -> Fault {
     .cure("split the application, or generate less")
 }
 
-fn syntax_fault(error: &toml::de::Error, text: &str) -> Fault {
-    let place = error.span().unwrap_or(text.len()..text.len());
+/// What the parser says, for people.
+pub(crate) fn syntax_fault(error: &toml::de::Error) -> Fault {
     let message = error.message().replace('\n', ", ");
+    let place = match error.span() {
+        Some(place) => place,
+        // The parser does not say where a key has too many parts.
+        None => return too_deep(Fault::whole(Code::F06, "a key has too many parts")),
+    };
     match message.as_str() {
-        "recursion limit" => Fault::new(Code::F06, place, "values lie too deep in each other")
-            .cure("at most 80 levels are read"),
+        deep if deep.contains("recurs") => too_deep(Fault::new(
+            Code::F06,
+            place,
+            "values lie too deep in each other",
+        )),
         "duplicate key" => Fault::new(Code::F01, place, "a key is written twice")
             .label("second time")
             .cure("keep one of the two, or give this one another name"),
         _ => Fault::new(Code::F01, place, format!("this is not TOML: {message}"))
             .cure("see https://toml.io for how it is written"),
     }
+}
+
+fn too_deep(fault: Fault) -> Fault {
+    fault.cure("at most 80 levels are read; make it flatter")
 }
 
 fn document(item: &Item<'_>, faults: &mut Faults) -> Option<Document> {
@@ -200,7 +212,8 @@ fn kind<'d, T>(
         let count = item.value.as_table().map_or(0, |entries| entries.len());
         if count > max {
             let reason = format!("`{key}` has {count} entries, at most {max} are allowed");
-            faults.add(Fault::new(Code::F06, item.place.clone(), reason));
+            let fault = Fault::new(Code::F06, item.place.clone(), reason);
+            faults.add(fault.cure("split the application"));
             return Some(());
         }
         entries(item, faults, |name, item, faults| {

@@ -97,9 +97,11 @@ pub(crate) fn entity_id(name: &Spanned<String>, faults: &mut Faults) -> Option<E
                 .take(ID_LENGTH_MAX)
                 .collect();
             let better = better.trim_start_matches(['.', '_', '-']);
-            if !better.is_empty() && EntityId::new(better).is_ok() {
-                fault = fault.cure(format!("`{better}` would be one"));
-            }
+            fault = if EntityId::new(better).is_ok() {
+                fault.cure(format!("`{better}` would be one"))
+            } else {
+                fault.cure("write a name such as `lamp-1`")
+            };
             faults.add(fault);
             None
         }

@@ -163,8 +163,8 @@ fn address(item: &Item<'_>, faults: &mut Faults, schemes: &[&str]) -> Option<Str
         .iter()
         .find_map(|scheme| url.strip_prefix(scheme)?.strip_prefix("://"));
     let Some(rest) = rest else {
-        let fault = item.not_allowed("is not an address of the right kind");
-        faults.add(fault.cure(format!("write {}://host:port", schemes.join(":// or "))));
+        let cure = format!("write {}://host:port", schemes.join(":// or "));
+        faults.add(item.not_allowed("is not an address of the right kind", cure));
         return None;
     };
     let authority = rest.split('/').next().unwrap_or_default();
@@ -177,8 +177,8 @@ fn address(item: &Item<'_>, faults: &mut Faults, schemes: &[&str]) -> Option<Str
         return None;
     }
     if !has_host_and_port(authority) {
-        let fault = item.not_allowed("has no host, or a port outside 1 to 65535");
-        faults.add(fault.cure(format!("write {}://host:port", schemes[0])));
+        let cure = format!("write {}://host:port", schemes[0]);
+        faults.add(item.not_allowed("has no host, or a port outside 1 to 65535", cure));
         return None;
     }
     Some(url)

@@ -29,7 +29,8 @@ impl Resolver<'_> {
         if bindings.len() + short > BINDINGS_MAX {
             let count = bindings.len() + short;
             let reason = format!("{count} bindings, inputs and outputs: at most {BINDINGS_MAX}");
-            self.faults.add(Fault::whole(Code::F06, reason));
+            self.faults
+                .add(Fault::whole(Code::F06, reason).cure("split the application"));
             return;
         }
         for (id, entry) in bindings {

@@ -118,7 +118,7 @@ impl Resolver<'_> {
                 let reason = format!("{owner} names `{shown}`, which is {kind}, not {wanted}");
                 self.faults.add(
                     Fault::new(Code::V02, name.span(), reason)
-                        .label(format!("{wanted} is needed"))
+                        .cure(format!("name {wanted}"))
                         .also(place, "declared here"),
                 );
                 None
