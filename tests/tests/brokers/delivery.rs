@@ -10,6 +10,7 @@ crate::on_each_broker!(
     messages_arrive_in_order,
     a_session_keeps_what_comes_while_its_client_is_away,
     publications_survive_a_broker_that_restarts,
+    publications_survive_a_broker_that_is_killed_under_load,
     a_big_payload_arrives_whole,
     a_command_is_never_retained,
     user_properties_and_expiry_travel_with_the_message,
@@ -89,6 +90,30 @@ async fn publications_survive_a_broker_that_restarts(kind: Kind) {
         Kind::Embedded => {
             let first = 50 - u32::try_from(received.len()).unwrap();
             assert_eq!(received, numbers(first..50));
+        }
+    }
+}
+
+async fn publications_survive_a_broker_that_is_killed_under_load(kind: Kind) {
+    let mut broker = Broker::start(kind).await;
+    let sender = broker.sender("sender").await;
+
+    for _ in 0..5 {
+        let publications: Vec<_> = numbers(0..200)
+            .into_iter()
+            .map(|number| {
+                sender
+                    .publish("load", number, Publish::at_least_once())
+                    .unwrap()
+            })
+            .collect();
+        broker.kill().await;
+        broker.start_again().await;
+        for publication in publications {
+            tokio::time::timeout(PATIENCE, publication)
+                .await
+                .unwrap()
+                .unwrap();
         }
     }
 }

@@ -81,11 +81,19 @@ impl Broker {
         }
     }
 
+    /// Kills it with SIGKILL.
+    pub(crate) async fn kill(&mut self) {
+        match std::mem::replace(&mut self.process, Process::Down) {
+            Process::Embedded(mut child) => child.kill().await.unwrap(),
+            Process::Mosquitto(mosquitto) => mosquitto.kill().await.unwrap(),
+            Process::Down => {}
+        }
+    }
+
     pub(crate) fn address(&self) -> BrokerAddress {
         BrokerAddress::anonymous(self.listen)
     }
 
-    #[allow(dead_code, reason = "for the checks of killed receivers")]
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }

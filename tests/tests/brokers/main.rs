@@ -8,6 +8,7 @@
 
 mod delivery;
 mod harness;
+mod refusal;
 
 /// Makes a test per kind of broker out of each check.
 macro_rules! on_each_broker {

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use paho_mqtt::{
-    AsyncClient, ConnectOptions, ConnectOptionsBuilder, CreateOptionsBuilder,
+    AsyncClient, ConnectOptions, ConnectOptionsBuilder, CreateOptionsBuilder, DeliveryToken,
     DisconnectOptionsBuilder, Error, Message, MessageBuilder, MqttVersion, PersistenceType,
     Properties, PropertyCode, ReasonCode, RetainHandling, SubscribeOptions,
 };
 use tokio::sync::mpsc;
 
-use super::cut::cut_connections_to;
+use super::cut::{SocketId, cut, sockets_to};
 use super::reception::{Handler, NotTaken, receive};
 use super::{MqttOptions, QualityOfService, Subscription};
 use crate::broker::{Endpoint, PAYLOAD_BYTES_MAX};
@@ -24,6 +24,15 @@ const RECEIVE_MAX: u16 = 100;
 const PACKET_OVERHEAD_BYTES: usize = 64 << 10;
 /// Mosquitto looks for silent clients every 5 s, beyond the 1.5 keep-alives that the standard grants.
 const BROKER_NOTICES_WITHIN: Duration = Duration::from_secs(6);
+
+static CONNECTING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// What is cut to keep an acknowledgement from leaving.
+struct Cutting {
+    peers: Vec<SocketAddr>,
+    /// Our socket, once it is known.
+    socket: Arc<OnceLock<SocketId>>,
+}
 
 /// What ends a connection, as Paho's callbacks tell it.
 #[derive(Debug)]
@@ -36,9 +45,24 @@ pub(super) enum Ended {
 
 /// An open connection, subscribed.
 pub(super) struct Connection {
-    pub(super) client: AsyncClient,
+    client: AsyncClient,
     pub(super) session_present: bool,
     pub(super) ended: mpsc::UnboundedReceiver<Ended>,
+    /// How many QoS 1 publications were given to this client and not acknowledged.
+    pub(super) unacknowledged_count: usize,
+}
+
+impl Drop for Connection {
+    /// When writing a QoS 1 publication fails, Paho C 1.3.16 frees its topic and payload
+    /// (`MQTTAsync_processCommand`) and keeps it in the session, so that destroying the client frees
+    /// them again. A client that may hold such a publication is therefore disconnected and leaked: a few
+    /// kilobytes for each connection that broke under load.
+    fn drop(&mut self) {
+        if self.unacknowledged_count > 0 {
+            drop(self.client.disconnect(None));
+            std::mem::forget(self.client.clone());
+        }
+    }
 }
 
 /// Connects and subscribes. The error is a sentence part for people.
@@ -53,13 +77,31 @@ pub(super) async fn open(
     let peers = resolve(endpoint)?;
     let client = create(options, endpoint).map_err(|error| error.to_string())?;
     let (tell, ended) = mpsc::unbounded_channel();
-    listen(&client, options, peers, handler, &tell);
+    let socket = Arc::new(OnceLock::new());
+    listen(
+        &client,
+        options,
+        Cutting {
+            peers: peers.clone(),
+            socket: Arc::clone(&socket),
+        },
+        handler,
+        &tell,
+    );
+    // One connects at a time, so that the new socket is known for ours.
+    let alone = CONNECTING.lock().await;
+    let before = sockets_to(&peers).unwrap_or_default();
     // Paho has a time-out of its own, in whole seconds; this one is exact and always there.
     let connecting = client.connect(connect_options(options, endpoint, clean_start)?);
     let answer = tokio::time::timeout(options.connect_within, connecting)
         .await
         .map_err(|_| format!("it did not answer within {:?}", options.connect_within))?
         .map_err(|error| explain(&error))?;
+    let after = sockets_to(&peers).unwrap_or_default();
+    if let [new] = after.difference(&before).collect::<Vec<_>>().as_slice() {
+        socket.get_or_init(|| (*new).clone());
+    }
+    drop(alone);
     let session_present = answer
         .connect_response()
         .is_some_and(|answer| answer.session_present);
@@ -67,6 +109,7 @@ pub(super) async fn open(
         client,
         session_present,
         ended,
+        unacknowledged_count: 0,
     };
     connection
         .subscribe(subscriptions, options.connect_within)
@@ -124,6 +167,14 @@ impl Connection {
         }
     }
 
+    /// Gives a message to Paho; the future is its acknowledgement (QoS 1), or that it was written.
+    pub(super) fn publish(&mut self, message: Message) -> Result<DeliveryToken, Error> {
+        let counts = message.qos() != paho_mqtt::QoS::AtMostOnce;
+        let token = self.client.try_publish(message)?;
+        self.unacknowledged_count += usize::from(counts);
+        Ok(token)
+    }
+
     /// Says good-bye, so that the broker need not find out.
     pub(super) async fn close(self, within: Duration) {
         let options = DisconnectOptionsBuilder::new().timeout(within).finalize();
@@ -162,7 +213,10 @@ fn connect_options(
     clean_start: bool,
 ) -> Result<ConnectOptions, String> {
     let mut properties = Properties::new();
-    let seconds = u32::try_from(options.session_expiry.as_secs()).unwrap_or(u32::MAX);
+    // Without a session Paho would free its publications at the end of a connection; see `Connection`.
+    let seconds = u32::try_from(options.session_expiry.as_secs())
+        .unwrap_or(u32::MAX)
+        .max(1);
     let packet = u32::try_from(PAYLOAD_BYTES_MAX + PACKET_OVERHEAD_BYTES).unwrap_or(u32::MAX);
     properties
         .push_u32(PropertyCode::SessionExpiryInterval, seconds)
@@ -202,7 +256,7 @@ fn keep_alive(options: &MqttOptions) -> Duration {
 fn listen(
     client: &AsyncClient,
     options: &MqttOptions,
-    peers: Vec<SocketAddr>,
+    cutting: Cutting,
     handler: &Handler,
     tell: &mpsc::UnboundedSender<Ended>,
 ) {
@@ -239,7 +293,7 @@ fn listen(
         tracing::warn!(topic = message.topic(), reason, "a message was not taken");
         if QualityOfService::from_paho(message.qos()) == QualityOfService::AtLeastOnce {
             is_cut.store(true, Ordering::Release);
-            cut_or_hold(&peers, hold);
+            cut_or_hold(&cutting, hold);
             refused
                 .send(Ended::Lost(format!("a message was not taken: {reason}")))
                 .ok();
@@ -248,8 +302,8 @@ fn listen(
 }
 
 /// Makes sure that the acknowledgement of the message in hand cannot reach the broker.
-fn cut_or_hold(peers: &[SocketAddr], hold: Duration) {
-    match cut_connections_to(peers) {
+fn cut_or_hold(cutting: &Cutting, hold: Duration) {
+    match cut(&cutting.peers, cutting.socket.get()) {
         Ok(count) if count > 0 => {}
         Ok(_) => tracing::debug!("the connection was gone before it could be cut"),
         Err(error) => {

@@ -209,7 +209,7 @@ impl Courier {
     async fn serve(&mut self, mut connection: Connection) -> Next {
         let mut deliveries = Deliveries::new();
         for number in self.unacknowledged.keys().copied().collect::<Vec<_>>() {
-            self.send(number, &connection, &deliveries);
+            self.send(number, &mut connection, &deliveries);
         }
         let (within, reply) = loop {
             tokio::select! {
@@ -220,11 +220,11 @@ impl Courier {
                     None => Next::Again("the connection was dropped".to_owned()),
                 },
                 Some(delivered) = deliveries.next(), if !deliveries.is_empty() => {
-                    self.delivered(delivered);
+                    self.delivered(delivered, &mut connection);
                 }
                 command = self.commands.recv() => match command {
                     Some(Command::Publish(outgoing)) => {
-                        self.publish(outgoing, &connection, &deliveries);
+                        self.publish(outgoing, &mut connection, &deliveries);
                     }
                     Some(Command::Subscribe(subscriptions)) => {
                         let before = std::mem::replace(&mut self.subscriptions, subscriptions);
@@ -242,7 +242,7 @@ impl Courier {
                 let Some(delivered) = deliveries.next().await else {
                     break;
                 };
-                self.delivered(delivered);
+                self.delivered(delivered, &mut connection);
             }
         };
         if tokio::time::timeout(within, finishing).await.is_err() {
@@ -252,7 +252,12 @@ impl Courier {
         Next::Stop(reply)
     }
 
-    fn publish(&mut self, outgoing: Outgoing, connection: &Connection, deliveries: &Deliveries) {
+    fn publish(
+        &mut self,
+        outgoing: Outgoing,
+        connection: &mut Connection,
+        deliveries: &Deliveries,
+    ) {
         match outgoing.publish.quality {
             QualityOfService::AtLeastOnce => {
                 let number = self.keep(outgoing);
@@ -264,7 +269,7 @@ impl Courier {
                     let (topic, reason) = (outgoing.topic.clone(), error.to_string());
                     outgoing.finish(Err(PublishError::Refused { topic, reason }));
                 }
-                Some(Ok(message)) => match connection.client.try_publish(message) {
+                Some(Ok(message)) => match connection.publish(message) {
                     Err(_) => outgoing.finish(Err(PublishError::Disconnected)),
                     Ok(token) => deliveries.push(Box::pin(async move {
                         let outcome = token.await.map_err(|_| PublishError::Disconnected);
@@ -284,7 +289,7 @@ impl Courier {
     }
 
     /// Sends a kept publication. A failure of the connection is noticed elsewhere, and sends it again.
-    fn send(&mut self, number: u64, connection: &Connection, deliveries: &Deliveries) {
+    fn send(&mut self, number: u64, connection: &mut Connection, deliveries: &Deliveries) {
         let Some(outgoing) = self.unacknowledged.get(&number) else {
             return;
         };
@@ -295,7 +300,7 @@ impl Courier {
                 PublishError::Refused { topic, reason }
             }
             Some(Ok(message)) => {
-                if let Ok(token) = connection.client.try_publish(message) {
+                if let Ok(token) = connection.publish(message) {
                     deliveries.push(Box::pin(async move { Some((number, token.await)) }));
                 }
                 return;
@@ -306,7 +311,7 @@ impl Courier {
         }
     }
 
-    fn delivered(&mut self, delivered: Delivered) {
+    fn delivered(&mut self, delivered: Delivered, connection: &mut Connection) {
         let Some((number, result)) = delivered else {
             return;
         };
@@ -316,6 +321,7 @@ impl Courier {
             // The connection is about to be found lost; the publication is kept for the next one.
             Err(_) => return,
         };
+        connection.unacknowledged_count -= 1;
         if let Some(outgoing) = self.unacknowledged.remove(&number) {
             let topic = outgoing.topic.clone();
             outgoing.finish(outcome.map_err(|reason| PublishError::Refused { topic, reason }));

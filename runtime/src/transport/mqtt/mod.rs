@@ -15,6 +15,8 @@
 //! - Its own reconnection counts in whole seconds, and a client that was reconnected can acknowledge
 //!   messages before it delivers them. So each connection is **a new Paho client** with the same client
 //!   id: the session lives in the broker, and what was not acknowledged lives here.
+//! - A QoS 1 publication that it fails to write is freed twice when its client is destroyed, so such a
+//!   client is leaked instead.
 //! - A panic in a callback would end the process, so it is caught and counts as a refusal.
 
 mod connection;
@@ -188,8 +190,9 @@ pub enum ConnectionState {
         /// How many connections there have been, this one included.
         count: u64,
     },
-    /// Another client connected with our client id. We stay away, or the two would throw each other
-    /// out for ever.
+    /// The broker said that another client connected with our client id. We stay away, or the two
+    /// would throw each other out for ever. Neither the embedded broker nor Mosquitto 2.0 is heard
+    /// to say so: there the two take turns, at most once a second, until the store fences the older one off.
     TakenOver,
     /// Ended, because it was asked to.
     Stopped,
