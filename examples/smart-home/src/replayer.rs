@@ -47,44 +47,63 @@ pub enum ReplayError {
     Publish(#[from] PublishError),
 }
 
-/// Plays `recording` into the broker, `speed` times as fast as it was recorded, with QoS 1, byte for
-/// byte as it was recorded. `heard` is told, at each message, how much of the recording is played.
-///
-/// # Errors
-/// The broker cannot be reached, or refuses to take a message at all.
-pub async fn play(
-    broker: BrokerAddress,
-    recording: &Recording,
-    speed: f64,
-    mut heard: impl FnMut(Duration),
-) -> Result<Played, ReplayError> {
-    let handler: Handler = Arc::new(|_| Reception::Done);
-    let mqtt = Mqtt::start(MqttOptions::new(broker, "recording"), Vec::new(), handler)?;
-    mqtt.connected(CONNECT_WITHIN).await?;
+/// A recording's way into a broker.
+#[derive(Debug)]
+pub struct Replayer {
+    mqtt: Mqtt,
+}
 
-    let begins = Instant::now();
-    let mut played = Played {
-        began_us: now_us(),
-        ..Played::default()
-    };
-    let mut unfinished = VecDeque::new();
-    for line in &recording.lines {
-        sleep_until(begins + line.due(speed)).await;
-        if unfinished.len() == UNFINISHED_MAX
-            && let Some((topic, publication)) = unfinished.pop_front()
-        {
+impl Replayer {
+    /// Connects to the broker, so that playing can begin at once.
+    ///
+    /// # Errors
+    /// The broker cannot be reached, or refuses.
+    pub async fn connect(broker: BrokerAddress) -> Result<Self, ReplayError> {
+        let handler: Handler = Arc::new(|_| Reception::Done);
+        let options = MqttOptions::new(broker, "recording");
+        let mqtt = Mqtt::start(options, Vec::new(), handler)?;
+        mqtt.connected(CONNECT_WITHIN).await?;
+        Ok(Self { mqtt })
+    }
+
+    /// Plays `recording` into the broker, `speed` times as fast as it was recorded, with QoS 1, byte
+    /// for byte as it was recorded. `heard` is told, at each message, how much of the recording is
+    /// played.
+    ///
+    /// # Errors
+    /// The broker refuses to take a message at all.
+    pub async fn play(
+        &self,
+        recording: &Recording,
+        speed: f64,
+        mut heard: impl FnMut(Duration),
+    ) -> Result<Played, ReplayError> {
+        let begins = Instant::now();
+        let mut played = Played {
+            began_us: now_us(),
+            ..Played::default()
+        };
+        let mut unfinished = VecDeque::new();
+        for line in &recording.lines {
+            sleep_until(begins + line.due(speed)).await;
+            if unfinished.len() == UNFINISHED_MAX
+                && let Some((topic, publication)) = unfinished.pop_front()
+            {
+                played.settle(topic, publication).await;
+            }
+            let payload = line.payload.clone().into_bytes();
+            let publication = self
+                .mqtt
+                .publish(&line.topic, payload, Publish::at_least_once())?;
+            unfinished.push_back((line.topic.as_str(), publication));
+            heard(Duration::from_millis(line.t_ms));
+        }
+        for (topic, publication) in unfinished {
             played.settle(topic, publication).await;
         }
-        let payload = line.payload.clone().into_bytes();
-        let publication = mqtt.publish(&line.topic, payload, Publish::at_least_once())?;
-        unfinished.push_back((line.topic.as_str(), publication));
-        heard(Duration::from_millis(line.t_ms));
+        self.mqtt.disconnect(DISCONNECT_WITHIN).await;
+        Ok(played)
     }
-    for (topic, publication) in unfinished {
-        played.settle(topic, publication).await;
-    }
-    mqtt.disconnect(DISCONNECT_WITHIN).await;
-    Ok(played)
 }
 
 impl Played {

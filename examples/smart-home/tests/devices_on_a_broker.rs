@@ -15,7 +15,7 @@ use lamplighter_runtime::transport::mqtt::{
 };
 use serde_json::{Value, json};
 use smart_home::recording::Recording;
-use smart_home::replayer::play;
+use smart_home::replayer::Replayer;
 use smart_home::simulator::PhysicalTrace;
 use tokio::sync::mpsc;
 
@@ -57,9 +57,8 @@ async fn the_evening_is_acknowledged_whole_and_the_hall_sensor_sees_who_comes_in
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/zigbee2mqtt-evening.jsonl");
     let evening = Recording::read(&path).unwrap();
 
-    let played = play(broker.address(), &evening, 200.0, |_| ())
-        .await
-        .unwrap();
+    let replayer = Replayer::connect(broker.address()).await.unwrap();
+    let played = replayer.play(&evening, 200.0, |_| ()).await.unwrap();
 
     let acknowledged: u64 = played.acknowledged.values().sum();
     assert_eq!(

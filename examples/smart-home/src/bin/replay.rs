@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use lamplighter_runtime::broker::BrokerAddress;
 use smart_home::recording::Recording;
-use smart_home::replayer::{Played, play};
+use smart_home::replayer::{Played, Replayer};
 
 /// Plays a recording into a broker, with its timing or faster, and says what the broker acknowledged.
 #[derive(Parser)]
@@ -52,7 +52,10 @@ fn replay(arguments: &Arguments) -> Result<Played, Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    Ok(runtime.block_on(play(broker, &recording, arguments.speed, |_| ()))?)
+    Ok(runtime.block_on(async {
+        let replayer = Replayer::connect(broker).await?;
+        replayer.play(&recording, arguments.speed, |_| ()).await
+    })?)
 }
 
 fn parse_speed(text: &str) -> Result<f64, String> {

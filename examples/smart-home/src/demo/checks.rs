@@ -211,8 +211,8 @@ fn all_repaired(repairs: &[Repair]) -> Check {
         json!({
             "faults": repairs.len(),
             "repaired": times.len(),
-            "median_ms": times.get(times.len() / 2),
-            "longest_ms": times.last(),
+            "median_ms": times.get(times.len() / 2).map(|took| took.round()),
+            "longest_ms": times.last().map(|took| took.round()),
             "never": never,
         }),
     )

@@ -1,8 +1,13 @@
-//! The drill.
+//! The drill behind `make demo`: the same evening in two houses, one left alone and one broken, and
+//! what must hold afterwards (paper, 5.3: scenario injector, failure injector, verifier).
 
 pub mod checks;
+pub mod drill;
 pub mod faults;
+pub mod house;
+pub mod injection;
 pub mod processes;
 pub mod report;
 pub mod screen;
+pub mod status;
 pub mod topology;

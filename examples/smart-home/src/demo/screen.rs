@@ -58,39 +58,52 @@ impl Screen {
     }
 }
 
-/// One repair in plain words.
+/// One fault and its repairs in plain words: one line, or one for each element that failed.
 #[must_use]
-pub fn repair_in_words(repair: &Repair) -> String {
-    let at = Duration::from_millis(repair.at_ms).as_secs_f64();
+pub fn fault_in_words(repairs: &[Repair]) -> Vec<String> {
+    let Some(first) = repairs.first() else {
+        return Vec::new();
+    };
+    let at = Duration::from_millis(first.at_ms).as_secs_f64();
+    let fault = format!("{at:>6.1} s  {}", first.fault);
+    if repairs.len() == 1 {
+        return vec![format!("{fault}: {}", repair_in_words(first))];
+    }
+    let each = repairs
+        .iter()
+        .map(|repair| format!("{:10}{}: {}", "", repair.element, repair_in_words(repair)));
+    [fault].into_iter().chain(each).collect()
+}
+
+fn repair_in_words(repair: &Repair) -> String {
     let Some(took) = repair.repaired_ms else {
-        return format!("{at:>6.1} s  {}: NOT REPAIRED", repair.fault);
+        return "NOT REPAIRED".into();
     };
     let phases: Vec<_> = repair
         .phases
         .iter()
         .map(|(phase, took)| format!("{phase} {took:.0}"))
         .collect();
-    let phases = if phases.is_empty() {
-        String::new()
+    if phases.is_empty() {
+        format!("repaired in {took:.0} ms")
     } else {
-        format!(" ({} ms)", phases.join(", "))
-    };
-    format!(
-        "{at:>6.1} s  {}: {} repaired in {took:.0} ms{phases}",
-        repair.fault, repair.element
-    )
+        format!("repaired in {took:.0} ms ({})", phases.join(", "))
+    }
 }
 
-/// One check in plain words, with its figures.
+/// One check in plain words, with its figures; lists of what is wrong only if something is.
 #[must_use]
 pub fn check_in_words(check: &Check) -> String {
     let verdict = if check.held { "held  " } else { "failed" };
     let figures: Vec<_> = check
         .figures
         .iter()
+        .filter(|(_, value)| value.as_array().is_none_or(|list| !list.is_empty()))
         .map(|(name, value)| format!("{} {value}", name.replace('_', " ")))
         .collect();
-    format!("{verdict}  {:<34} {}", check.name, figures.join(", "))
+    format!("{verdict}  {:<32} {}", check.name, figures.join(", "))
+        .trim_end()
+        .to_owned()
 }
 
 fn bar(played: Duration, length: Duration, what: &str) -> String {
@@ -127,38 +140,64 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_repair_is_told_with_its_phases_and_a_missing_one_plainly() {
+    fn a_fault_is_told_with_its_repair_by_phase_and_a_missing_one_plainly() {
         let repair = Repair {
             fault: "kill -9 orchestrator".into(),
             element: "orchestrator".into(),
             at_ms: 12_340,
             repaired_ms: Some(84.4),
-            phases: vec![("suspected".into(), 3.2), ("restored".into(), 31.0)],
+            phases: vec![("noticed".into(), 3.2), ("restored".into(), 31.0)],
         };
         assert_eq!(
-            repair_in_words(&repair),
-            "  12.3 s  kill -9 orchestrator: orchestrator repaired in 84 ms (suspected 3, restored 31 ms)"
+            fault_in_words(std::slice::from_ref(&repair)),
+            ["  12.3 s  kill -9 orchestrator: repaired in 84 ms (noticed 3, restored 31)"]
         );
         let never = Repair {
             repaired_ms: None,
             ..repair
         };
         assert_eq!(
-            repair_in_words(&never),
-            "  12.3 s  kill -9 orchestrator: NOT REPAIRED"
+            fault_in_words(&[never]),
+            ["  12.3 s  kill -9 orchestrator: NOT REPAIRED"]
         );
     }
 
     #[test]
-    fn a_check_is_told_with_its_figures() {
-        let check = Check {
-            name: "no lamp blinked",
-            held: false,
-            figures: Map::from_iter([("blinked".to_owned(), json!(["hue-lamp"]))]),
+    fn a_fault_of_several_elements_has_a_line_for_each() {
+        let repair = |element: &str| Repair {
+            fault: "kill -9 a, b".into(),
+            element: element.into(),
+            at_ms: 1_000,
+            repaired_ms: Some(9.0),
+            phases: vec![],
         };
         assert_eq!(
-            check_in_words(&check),
-            "failed  no lamp blinked                    blinked [\"hue-lamp\"]"
+            fault_in_words(&[repair("a"), repair("b")]),
+            [
+                "   1.0 s  kill -9 a, b",
+                "          a: repaired in 9 ms",
+                "          b: repaired in 9 ms"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_check_is_told_with_its_figures_and_with_what_is_wrong() {
+        let check = |held, blinked| Check {
+            name: "no lamp blinked",
+            held,
+            figures: Map::from_iter([
+                ("blinked".to_owned(), blinked),
+                ("changes".to_owned(), json!(14)),
+            ]),
+        };
+        assert_eq!(
+            check_in_words(&check(true, json!([]))),
+            "held    no lamp blinked                  changes 14"
+        );
+        assert_eq!(
+            check_in_words(&check(false, json!(["hue-lamp"]))),
+            "failed  no lamp blinked                  blinked [\"hue-lamp\"], changes 14"
         );
     }
 
