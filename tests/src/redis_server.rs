@@ -51,10 +51,22 @@ impl RedisServer {
         self.settings.port.unwrap()
     }
 
-    /// Settings of a store on it, with little patience.
+    /// Settings of a store on it, with much patience.
     #[must_use]
     pub fn store_settings(&self) -> RedisSettings {
         store_settings_at(self.port())
+    }
+
+    /// A store on it that soon takes silence for an answer.
+    pub async fn impatient_store(&self) -> RedisStore {
+        let mut settings = self.store_settings();
+        settings.patience = Duration::from_millis(500);
+        loop {
+            // On a busy machine it may need a second try.
+            if let Ok(store) = RedisStore::connect(settings.clone()).await {
+                return store;
+            }
+        }
     }
 
     /// A store on it.
@@ -95,13 +107,14 @@ impl RedisServer {
     }
 }
 
-/// Settings of a store at a port of the loopback, with little patience.
+/// Settings of a store at a port of the loopback, with much patience.
 #[must_use]
 pub fn store_settings_at(port: u16) -> RedisSettings {
     let url = format!("redis://127.0.0.1:{port}/");
     let application = EntityId::new("suite").unwrap();
     let mut settings = RedisSettings::new(&url, application);
-    settings.patience = Duration::from_millis(500);
+    // A busy machine must not look like a server that stands still.
+    settings.patience = Duration::from_secs(20);
     settings
 }
 

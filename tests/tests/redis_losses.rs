@@ -155,7 +155,7 @@ async fn a_server_that_was_killed_comes_back_with_all_it_confirmed() {
 #[tokio::test]
 async fn a_server_that_stands_still_is_asked_again_and_counts_once() {
     let server = RedisServer::start().await;
-    let store = server.store().await;
+    let store = server.impatient_store().await;
     let (fence, _) = claim(&store, "lamp", 1).await;
     store.append(&fence, 0, 1, body(1)).await.unwrap();
     let process = server.redis.as_ref().unwrap().process_id().unwrap();
@@ -183,10 +183,10 @@ async fn a_link_that_swallows_everything_is_given_up() {
     let server = RedisServer::start().await;
     let proxy = Proxy::start(server.port(), 1).await.unwrap();
     let mut settings = store_settings_at(proxy.port());
-    settings.patience = Duration::from_millis(100);
+    settings.patience = Duration::from_millis(500);
     let store = RedisStore::connect(settings).await.unwrap();
     let (fence, _) = claim(&store, "lamp", 1).await;
-    assert_eq!(proxy.accepted(), 1);
+    let before = proxy.accepted();
 
     proxy.cut(true);
     let first = store.append(&fence, 0, 1, body(1)).await;
@@ -198,7 +198,7 @@ async fn a_link_that_swallows_everything_is_given_up() {
 
     // The old connection stays silent for ever, so only a new one can bring this through.
     append_surely(&store, &fence, 0, 1, &body(1)).await.unwrap();
-    assert!(proxy.accepted() > 1);
+    assert!(proxy.accepted() > before);
 }
 
 #[tokio::test]

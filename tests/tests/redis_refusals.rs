@@ -5,6 +5,8 @@
     reason = "a test may; helpers of a test are not seen as one"
 )]
 
+use std::time::Duration;
+
 use lamplighter_policies::ids::EntityId;
 use lamplighter_runtime::store::redis::{Durability, RedisStore, Severity};
 use lamplighter_runtime::store::{Delta, Fence, Nonce, StableStore, StoreError};
@@ -73,7 +75,8 @@ async fn a_server_that_cannot_save_holds_events_back_until_it_can() {
         .unwrap();
     server.command(&["BGSAVE"]).await.unwrap();
     while !info(&server).await.contains("rdb_last_bgsave_status:err") {
-        tokio::task::yield_now().await;
+        // Nothing tells when a save has failed.
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 
     let refused = store.append(&fence, 0, 1, vec![7]).await.unwrap_err();
@@ -85,7 +88,8 @@ async fn a_server_that_cannot_save_holds_events_back_until_it_can() {
 
 #[tokio::test]
 async fn a_server_that_became_a_replica_gets_nothing_until_it_is_a_master_again() {
-    let (server, store, fence) = owned(&[]).await;
+    let (server, _, fence) = owned(&[]).await;
+    let store = server.impatient_store().await;
     server
         .command(&["REPLICAOF", "127.0.0.1", "1"])
         .await
@@ -93,7 +97,12 @@ async fn a_server_that_became_a_replica_gets_nothing_until_it_is_a_master_again(
     let first = store.append(&fence, 0, 1, vec![7]).await.unwrap_err();
     assert_unavailable(&first, "READONLY");
     // The server is checked again before anything is sent.
-    let held = store.append(&fence, 0, 1, vec![7]).await.unwrap_err();
+    let held = loop {
+        match store.append(&fence, 0, 1, vec![7]).await.unwrap_err() {
+            StoreError::Unavailable { reason, .. } if reason.contains("READONLY") => {}
+            held => break held,
+        }
+    };
     assert_unavailable(&held, "give the address of the master");
     server.command(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
     append_surely(&store, &fence, 0, 1, &[7]).await.unwrap();
@@ -159,9 +168,9 @@ async fn a_server_without_room_for_a_connection_is_asked_again() {
         .command(&["CONFIG", "SET", "maxclients", "1"])
         .await
         .unwrap();
-    let refused = RedisStore::connect(server.store_settings())
-        .await
-        .unwrap_err();
+    let mut settings = server.store_settings();
+    settings.patience = Duration::from_millis(500);
+    let refused = RedisStore::connect(settings).await.unwrap_err();
     // Its last words may be cut off by its closing of the connection.
     assert_unavailable(&refused, "");
     drop(store);

@@ -77,6 +77,9 @@ pub struct ManagedRedis {
 impl ManagedRedis {
     /// Starts a server and waits until it answers.
     ///
+    /// The system ties the server to the thread that starts it, not only to the process: call this
+    /// on a thread that lives as long as the server should, not on one of a pool that shrinks.
+    ///
     /// # Errors
     /// Why it does not run; nothing is left running then.
     pub async fn start(settings: &ManagedRedisSettings) -> Result<Self, ManagedError> {
