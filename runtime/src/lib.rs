@@ -4,5 +4,6 @@ pub mod broker;
 pub mod clock;
 pub mod managed;
 pub mod message_pack;
+pub mod process;
 pub mod store;
 pub mod transport;

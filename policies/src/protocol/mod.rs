@@ -1,4 +1,8 @@
 //! The roles as machines, and what they tell each other.
 
 pub mod cell;
+pub mod control;
+pub mod fog_agent;
+pub mod global_manager;
+pub mod lifecycle_manager;
 pub mod messages;

@@ -1,4 +1,5 @@
 //! How processes reach one another.
 
+pub mod control;
 pub mod frame;
 pub mod mqtt;

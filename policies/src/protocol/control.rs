@@ -1,0 +1,328 @@
+//! The control plane: what the global manager, the fog agents and an operator tell each other.
+//!
+//! It has its own connections, because the application's broker may be what failed. What an agent
+//! says of an element is its whole present status, so a report that is lost or repeated does no
+//! harm, and an agent that comes back tells everything by registering again.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::messages::{ElementReport, StartCause, StartPhases};
+use crate::ids::EntityId;
+use crate::model::Isolation;
+use crate::restart::RestartPolicy;
+use crate::time::WallClock;
+
+/// The version of the control plane; both ends must speak the same.
+pub const CONTROL_VERSION: u32 = 1;
+
+/// How many entities one status frame carries at most, so that it fits the frame limit.
+pub const STATUS_ENTITIES_MAX: usize = 64;
+
+/// Whoever opened the connection, to the manager.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToManager {
+    /// First message.
+    Hello {
+        /// The protocol it speaks, [`CONTROL_VERSION`].
+        version: u32,
+        /// The application's secret, from a file that only its user may read.
+        token: String,
+        /// Who speaks.
+        peer: Peer,
+    },
+    /// From an agent.
+    Agent(FromAgent),
+    /// From an operator.
+    Operator(Ask),
+}
+
+/// Who opened a connection to the manager.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Peer {
+    /// The fog agent of a server.
+    Agent {
+        /// Which server.
+        server: EntityId,
+        /// The agent's process id.
+        pid: u32,
+    },
+    /// The command line.
+    Operator,
+}
+
+/// The manager, to whoever opened the connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromManager {
+    /// The hello is accepted.
+    Welcome,
+    /// The connection is refused and closed; trying again will not help.
+    Refused {
+        /// Why, and what to do about it.
+        reason: String,
+    },
+    /// To an agent.
+    Agent(ToAgent),
+    /// To an operator.
+    Operator(Answer),
+}
+
+/// One element for an agent to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// Which element.
+    pub element: EntityId,
+    /// The highest epoch that anybody ever saw for it.
+    pub epoch_floor: u64,
+    /// Why it starts.
+    pub cause: StartCause,
+    /// How often it may fail.
+    pub restart: RestartPolicy,
+    /// Everything about it that its host must know.
+    #[serde(with = "serde_bytes")]
+    pub spec: Vec<u8>,
+}
+
+/// Manager to agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToAgent {
+    /// How to work; the first message after the welcome.
+    Orders {
+        /// How long the manager's decisions are awaited.
+        autonomy_after: Duration,
+        /// Whether elements share a host process.
+        isolation: Isolation,
+    },
+    /// Run this element. An element that runs already goes on as it is.
+    Assign(Assignment),
+    /// What to do about a reported suspicion.
+    Decided {
+        /// Which element.
+        element: EntityId,
+        /// Which of its failures.
+        failure: u64,
+        /// What to do.
+        decision: Decision,
+    },
+    /// Say how every element is.
+    Report {
+        /// Given back in the answers.
+        request: u64,
+    },
+    /// For drills: break an element.
+    Inject {
+        /// Which element.
+        element: EntityId,
+        /// How.
+        injection: Injection,
+    },
+    /// Stop all elements with a last checkpoint, then the agent.
+    Stop,
+}
+
+/// What is done about a failed element.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Decision {
+    /// Start it again on the same server.
+    RestartInPlace,
+    /// Leave it.
+    Leave {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A fault for a drill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Injection {
+    /// The handler of the next event panics.
+    Panic,
+    /// The host process is killed.
+    Kill,
+}
+
+/// Agent to manager.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromAgent {
+    /// First message after the welcome, and after each reconnection: all that runs here.
+    Registered {
+        /// Every element that was ever assigned here.
+        hosted: Vec<ElementStatus>,
+    },
+    /// An element failed; the agent waits for a decision, but not for long.
+    Suspected {
+        /// Which element.
+        element: EntityId,
+        /// Which of its failures.
+        failure: u64,
+        /// What was seen.
+        cause: String,
+    },
+    /// The status of an element changed, or was asked for.
+    Status(Box<ElementStatus>),
+    /// Every element was reported, or did not answer in time.
+    Reported {
+        /// The request that this ends.
+        request: u64,
+    },
+    /// All elements have stopped; the agent is about to.
+    Stopped,
+}
+
+/// How far an element is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ElementState {
+    /// Its server's agent has not registered yet.
+    Unassigned,
+    /// It waits for a host process.
+    Waiting,
+    /// Its host restores it.
+    Starting,
+    /// It handles events.
+    Running,
+    /// It failed; the decision is awaited.
+    Suspected,
+    /// It failed; it starts again after a wait.
+    BackingOff,
+    /// It takes its last checkpoint.
+    Stopping,
+    /// It stopped in order.
+    Stopped,
+    /// It is given up.
+    Failed {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// All that an agent knows of an element.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ElementStatus {
+    /// Which element.
+    pub element: EntityId,
+    /// How far it is.
+    pub state: ElementState,
+    /// Its host process.
+    pub pid: Option<u32>,
+    /// The highest epoch seen of it.
+    pub epoch: u64,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// What last failed of it.
+    pub last_failure: Option<Failure>,
+    /// What its host last said of it.
+    pub report: Option<ElementReport>,
+}
+
+/// One failure of an element, and its repair.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The first failure that this agent saw of the element is 1.
+    pub number: u64,
+    /// What was seen, for people.
+    pub cause: String,
+    /// When it was seen.
+    pub seen_at: WallClock,
+    /// Who decided what to do; `None` while that is open.
+    pub decided_by: Option<Decider>,
+    /// How long each part of the repair took, as far as it got.
+    pub phases: RepairPhases,
+}
+
+/// Who decided about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Decider {
+    /// The global manager.
+    Manager,
+    /// The agent: the manager did not answer in time, or the element failed too often.
+    Agent,
+    /// The host itself, which mended the failure inside the process.
+    Host,
+}
+
+/// How long each part of a repair took; `None` for what has not happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairPhases {
+    /// From the fault to its being seen; known only for injected faults.
+    pub seen: Option<Duration>,
+    /// From there to the decision.
+    pub decided: Option<Duration>,
+    /// From there until a host process had the element, backoff included.
+    pub started: Option<Duration>,
+    /// What the host needed: restored, replayed, resumed.
+    pub host: Option<StartPhases>,
+    /// From its being seen until the agent knew that the element runs.
+    pub repaired: Option<Duration>,
+    /// From there until the element had handled its first new event.
+    pub first_event: Option<Duration>,
+}
+
+/// Operator to manager.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ask {
+    /// How is everything?
+    Status,
+    /// Answer once every element runs or is given up.
+    AwaitReady,
+    /// Break an element, for a drill.
+    Inject {
+        /// Which element.
+        element: EntityId,
+        /// How.
+        injection: Injection,
+    },
+    /// Stop the application; answer when every agent has stopped.
+    Stop,
+}
+
+/// Manager to operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// A part of the status; the last part says so.
+    Status {
+        /// Some of the elements, in the order of their ids.
+        elements: Vec<PlacedStatus>,
+        /// Some of the servers, in the order of their ids.
+        servers: Vec<ServerStatus>,
+        /// Whether more follows.
+        more: bool,
+    },
+    /// Every element runs, except those named.
+    Ready {
+        /// How many run.
+        running: u32,
+        /// Those that were given up, with the reason.
+        failed: Vec<(EntityId, String)>,
+    },
+    /// The drill is under way.
+    Injected,
+    /// Every agent has stopped.
+    Stopped,
+    /// It cannot be done.
+    Refused {
+        /// Why, and what to do about it.
+        reason: String,
+    },
+}
+
+/// An element's status with its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacedStatus {
+    /// The server it is placed on.
+    pub server: EntityId,
+    /// How it is.
+    pub status: ElementStatus,
+}
+
+/// How a server is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// Which server.
+    pub server: EntityId,
+    /// The process id of its agent; `None` while it is not connected.
+    pub agent: Option<u32>,
+}

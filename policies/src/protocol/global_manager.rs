@@ -1,0 +1,553 @@
+//! The global manager: knows how every element is and decides what to do about failures
+//! (paper, 4.2.2 to 4.2.4).
+//!
+//! Its knowledge is what the agents report; after a restart of its own it is complete again as soon
+//! as they have registered. A failed element is restarted in place.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::control::{
+    Answer, Ask, Assignment, Decision, ElementState, ElementStatus, FromAgent, Injection,
+    PlacedStatus, STATUS_ENTITIES_MAX, ServerStatus, ToAgent,
+};
+use crate::ids::EntityId;
+use crate::machine::Machine;
+use crate::model::{Isolation, Topology};
+use crate::time::{Monotonic, Now};
+
+#[cfg(test)]
+mod tests;
+
+/// How long agents may take to say how their elements are.
+pub const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How long agents may take to stop.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One connection of an agent or operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// What the global manager is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// An agent said hello with the right token.
+    AgentConnected {
+        /// Over which connection.
+        connection: ConnectionId,
+        /// The agent's server.
+        server: EntityId,
+        /// The agent's process.
+        pid: u32,
+    },
+    /// An agent said something.
+    AgentTold {
+        /// Over which connection.
+        connection: ConnectionId,
+        /// What.
+        message: FromAgent,
+    },
+    /// An operator asked something.
+    OperatorAsked {
+        /// Over which connection.
+        connection: ConnectionId,
+        /// What.
+        ask: Ask,
+    },
+    /// A connection ended.
+    ConnectionLost(ConnectionId),
+    /// The lifecycle manager wants an element to run.
+    DeployOrdered {
+        /// On which server.
+        server: EntityId,
+        /// What its agent must know.
+        assignment: Assignment,
+    },
+    /// Whoever started the manager is gone, or wants it to stop.
+    StopRequested,
+}
+
+/// What the global manager asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Tell an agent.
+    TellAgent(ConnectionId, ToAgent),
+    /// Answer an operator.
+    Answer(ConnectionId, Answer),
+    /// Refuse a connection and close it.
+    Refuse {
+        /// Which.
+        connection: ConnectionId,
+        /// Why, and what to do about it.
+        reason: String,
+    },
+    /// Tell the lifecycle manager that a server is there, and what it runs.
+    Enrol {
+        /// Which server.
+        server: EntityId,
+        /// What runs there.
+        hosted: Vec<EntityId>,
+    },
+    /// Everything has stopped: end the manager.
+    Finish,
+}
+
+/// The global manager of one application.
+#[derive(Debug)]
+pub struct GlobalManager {
+    allow_inject: bool,
+    autonomy_after: Duration,
+    isolation: BTreeMap<EntityId, Isolation>,
+    servers: BTreeMap<EntityId, Option<Agent>>,
+    elements: BTreeMap<EntityId, PlacedStatus>,
+    awaiting_ready: BTreeSet<ConnectionId>,
+    queries: BTreeMap<u64, Query>,
+    last_query: u64,
+    stopping: Option<Stopping>,
+}
+
+/// The agent of a server, while connected.
+#[derive(Debug)]
+struct Agent {
+    connection: ConnectionId,
+    pid: u32,
+    stopped: bool,
+}
+
+/// A status query under way.
+#[derive(Debug)]
+struct Query {
+    asked_by: ConnectionId,
+    awaited: BTreeSet<ConnectionId>,
+    deadline: Monotonic,
+}
+
+/// The application's end under way.
+#[derive(Debug)]
+struct Stopping {
+    asked_by: BTreeSet<ConnectionId>,
+    finish: bool,
+    deadline: Monotonic,
+}
+
+impl GlobalManager {
+    /// A manager of the servers of a topology and of its elements where they are placed.
+    #[must_use]
+    pub fn new(
+        topology: &Topology,
+        placement: &BTreeMap<EntityId, EntityId>,
+        allow_inject: bool,
+    ) -> Self {
+        let servers = &topology.servers;
+        let placed = placement.iter().map(|(element, server)| {
+            let placed = PlacedStatus {
+                server: server.clone(),
+                status: unassigned(element),
+            };
+            (element.clone(), placed)
+        });
+        Self {
+            allow_inject,
+            autonomy_after: topology.detection.autonomy_after,
+            isolation: servers
+                .iter()
+                .map(|(id, server)| (id.clone(), server.isolation))
+                .collect(),
+            servers: servers
+                .keys()
+                .map(|server| (server.clone(), None))
+                .collect(),
+            elements: placed.collect(),
+            awaiting_ready: BTreeSet::new(),
+            queries: BTreeMap::new(),
+            last_query: 0,
+            stopping: None,
+        }
+    }
+
+    fn agent_connected(
+        &mut self,
+        connection: ConnectionId,
+        server: &EntityId,
+        pid: u32,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(agent) = self.servers.get_mut(server) else {
+            let known: Vec<&str> = self.servers.keys().map(EntityId::as_str).collect();
+            let reason = format!(
+                "the topology has no server {server}; it has {}",
+                known.join(", ")
+            );
+            return effects.push(Effect::Refuse { connection, reason });
+        };
+        let stopped = false;
+        let before = agent.replace(Agent {
+            connection,
+            pid,
+            stopped,
+        });
+        if let Some(before) = before {
+            let reason = format!("another agent of {server} has connected since");
+            effects.push(Effect::Refuse {
+                connection: before.connection,
+                reason,
+            });
+        }
+        let orders = ToAgent::Orders {
+            autonomy_after: self.autonomy_after,
+            isolation: self.isolation.get(server).copied().unwrap_or_default(),
+        };
+        effects.push(Effect::TellAgent(connection, orders));
+    }
+
+    fn agent_told(&mut self, connection: ConnectionId, told: FromAgent, effects: &mut Vec<Effect>) {
+        let Some((server, agent)) = agent_at(&mut self.servers, connection) else {
+            return;
+        };
+        match told {
+            FromAgent::Registered { hosted } => {
+                let server = server.clone();
+                let ids = hosted.iter().map(|status| status.element.clone()).collect();
+                for status in hosted {
+                    self.took(&server, status);
+                }
+                if self.stopping.is_some() {
+                    effects.push(Effect::TellAgent(connection, ToAgent::Stop));
+                } else {
+                    effects.push(Effect::Enrol {
+                        server,
+                        hosted: ids,
+                    });
+                }
+                self.answer_ready(effects);
+            }
+            FromAgent::Suspected {
+                element, failure, ..
+            } => {
+                let decision = match self.elements.get(&element) {
+                    None => Decision::Leave {
+                        reason: "the topology does not have it".into(),
+                    },
+                    Some(_) if self.stopping.is_some() => Decision::Leave {
+                        reason: "the application is stopping".into(),
+                    },
+                    Some(_) => Decision::RestartInPlace,
+                };
+                let decided = ToAgent::Decided {
+                    element,
+                    failure,
+                    decision,
+                };
+                effects.push(Effect::TellAgent(connection, decided));
+            }
+            FromAgent::Status(status) => {
+                let server = server.clone();
+                self.took(&server, *status);
+                self.answer_ready(effects);
+            }
+            FromAgent::Reported { request } => {
+                if let Some(query) = self.queries.get_mut(&request) {
+                    query.awaited.remove(&connection);
+                }
+                self.answer_queries(None, effects);
+            }
+            FromAgent::Stopped => {
+                agent.stopped = true;
+                self.stop_further(effects);
+            }
+        }
+    }
+
+    /// Takes what an agent says of an element, if it is placed there.
+    fn took(&mut self, server: &EntityId, status: ElementStatus) {
+        if let Some(placed) = self.elements.get_mut(&status.element)
+            && placed.server == *server
+        {
+            placed.status = ElementStatus {
+                epoch: status.epoch.max(placed.status.epoch),
+                ..status
+            };
+        }
+    }
+
+    fn connection_lost(&mut self, connection: ConnectionId, effects: &mut Vec<Effect>) {
+        self.awaiting_ready.remove(&connection);
+        self.queries.retain(|_, query| query.asked_by != connection);
+        if let Some(stopping) = &mut self.stopping {
+            stopping.asked_by.remove(&connection);
+        }
+        for agent in self.servers.values_mut() {
+            agent.take_if(|agent| agent.connection == connection);
+        }
+        for query in self.queries.values_mut() {
+            query.awaited.remove(&connection);
+        }
+        self.answer_queries(None, effects);
+        self.stop_further(effects);
+    }
+
+    fn asked(&mut self, now: Now, by: ConnectionId, ask: Ask, effects: &mut Vec<Effect>) {
+        match ask {
+            Ask::Status => {
+                self.last_query += 1;
+                let request = self.last_query;
+                let awaited: BTreeSet<_> = self.connections().collect();
+                let ask = |agent: &_| Effect::TellAgent(*agent, ToAgent::Report { request });
+                effects.extend(awaited.iter().map(ask));
+                let query = Query {
+                    asked_by: by,
+                    awaited,
+                    deadline: now.monotonic + STATUS_TIMEOUT,
+                };
+                self.queries.insert(request, query);
+                self.answer_queries(None, effects);
+            }
+            Ask::AwaitReady => {
+                self.awaiting_ready.insert(by);
+                self.answer_ready(effects);
+            }
+            Ask::Inject { element, injection } => {
+                let answer = match self.inject(&element, injection, effects) {
+                    Ok(()) => Answer::Injected,
+                    Err(reason) => Answer::Refused { reason },
+                };
+                effects.push(Effect::Answer(by, answer));
+            }
+            Ask::Stop => {
+                self.stop(now, effects);
+                if let Some(stopping) = &mut self.stopping {
+                    stopping.asked_by.insert(by);
+                }
+                self.stop_further(effects);
+            }
+        }
+    }
+
+    fn inject(
+        &self,
+        element: &EntityId,
+        injection: Injection,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), String> {
+        if !self.allow_inject {
+            return Err(
+                "faults may not be injected into this application; set allow_inject".into(),
+            );
+        }
+        let placed = self.elements.get(element);
+        let placed = placed.ok_or_else(|| format!("the topology has no element {element}"))?;
+        if placed.status.state != ElementState::Running {
+            return Err(format!(
+                "{element} does not run now, so nothing can break it"
+            ));
+        }
+        let agent = self.servers.get(&placed.server).and_then(Option::as_ref);
+        let agent = agent.ok_or_else(|| format!("the agent of {} is away", placed.server))?;
+        let inject = ToAgent::Inject {
+            element: element.clone(),
+            injection,
+        };
+        effects.push(Effect::TellAgent(agent.connection, inject));
+        Ok(())
+    }
+
+    fn answer_ready(&mut self, effects: &mut Vec<Effect>) {
+        let mut running = 0;
+        let mut failed = Vec::new();
+        for (element, placed) in &self.elements {
+            match &placed.status.state {
+                ElementState::Running => running += 1,
+                ElementState::Failed { reason } => failed.push((element.clone(), reason.clone())),
+                ElementState::Unassigned
+                | ElementState::Waiting
+                | ElementState::Starting
+                | ElementState::Suspected
+                | ElementState::BackingOff
+                | ElementState::Stopping
+                | ElementState::Stopped => return,
+            }
+        }
+        let answer = Answer::Ready { running, failed };
+        let waiting = core::mem::take(&mut self.awaiting_ready);
+        effects.extend(
+            waiting
+                .into_iter()
+                .map(|to| Effect::Answer(to, answer.clone())),
+        );
+    }
+
+    /// Answers the queries that are complete, or due at `now`.
+    fn answer_queries(&mut self, now: Option<Monotonic>, effects: &mut Vec<Effect>) {
+        let is_due = |query: &Query| now.is_some_and(|now| query.deadline <= now);
+        let done: Vec<(u64, ConnectionId)> = self
+            .queries
+            .iter()
+            .filter(|(_, query)| query.awaited.is_empty() || is_due(query))
+            .map(|(request, query)| (*request, query.asked_by))
+            .collect();
+        for (request, to) in done {
+            self.queries.remove(&request);
+            self.answer_status(to, effects);
+        }
+    }
+
+    fn answer_status(&self, to: ConnectionId, effects: &mut Vec<Effect>) {
+        let elements: Vec<PlacedStatus> = self.elements.values().cloned().collect();
+        let servers: Vec<ServerStatus> = self
+            .servers
+            .iter()
+            .map(|(server, agent)| ServerStatus {
+                server: server.clone(),
+                agent: agent.as_ref().map(|agent| agent.pid),
+            })
+            .collect();
+        let mut elements = elements.chunks(STATUS_ENTITIES_MAX);
+        let mut servers = servers.chunks(STATUS_ENTITIES_MAX);
+        loop {
+            let answer = Answer::Status {
+                elements: elements.next().unwrap_or_default().to_vec(),
+                servers: servers.next().unwrap_or_default().to_vec(),
+                more: elements.len() + servers.len() > 0,
+            };
+            effects.push(Effect::Answer(to, answer));
+            if elements.len() + servers.len() == 0 {
+                return;
+            }
+        }
+    }
+
+    fn stop(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.stopping.is_none() {
+            effects.extend(
+                self.connections()
+                    .map(|agent| Effect::TellAgent(agent, ToAgent::Stop)),
+            );
+            self.stopping = Some(Stopping {
+                asked_by: BTreeSet::new(),
+                finish: false,
+                deadline: now.monotonic + STOP_TIMEOUT,
+            });
+        }
+    }
+
+    /// Says that all has stopped, as soon as it has.
+    fn stop_further(&mut self, effects: &mut Vec<Effect>) {
+        let Some(stopping) = &mut self.stopping else {
+            return;
+        };
+        if self.servers.values().flatten().any(|agent| !agent.stopped) {
+            return;
+        }
+        let asked_by = core::mem::take(&mut stopping.asked_by);
+        effects.extend(
+            asked_by
+                .into_iter()
+                .map(|to| Effect::Answer(to, Answer::Stopped)),
+        );
+        if stopping.finish {
+            stopping.finish = false;
+            effects.push(Effect::Finish);
+        }
+    }
+
+    fn connections(&self) -> impl Iterator<Item = ConnectionId> {
+        self.servers
+            .values()
+            .flatten()
+            .map(|agent| agent.connection)
+    }
+}
+
+impl Machine for GlobalManager {
+    type Input = Input;
+    type Effect = Effect;
+
+    fn handle(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
+        match input {
+            Input::AgentConnected {
+                connection,
+                server,
+                pid,
+            } => self.agent_connected(connection, &server, pid, effects),
+            Input::AgentTold {
+                connection,
+                message,
+            } => self.agent_told(connection, message, effects),
+            Input::OperatorAsked { connection, ask } => self.asked(now, connection, ask, effects),
+            Input::ConnectionLost(connection) => self.connection_lost(connection, effects),
+            Input::DeployOrdered { server, assignment } => {
+                let agent = self.servers.get(&server).and_then(Option::as_ref);
+                if let (Some(agent), None) = (agent, &self.stopping) {
+                    let known = self.elements.get(&assignment.element);
+                    let epoch = known.map_or(0, |placed| placed.status.epoch);
+                    let assignment = Assignment {
+                        epoch_floor: assignment.epoch_floor.max(epoch),
+                        ..assignment
+                    };
+                    let assign = ToAgent::Assign(assignment);
+                    effects.push(Effect::TellAgent(agent.connection, assign));
+                }
+            }
+            Input::StopRequested => {
+                self.stop(now, effects);
+                if let Some(stopping) = &mut self.stopping {
+                    stopping.finish = true;
+                }
+                self.stop_further(effects);
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Monotonic> {
+        let queries = self.queries.values().map(|query| query.deadline);
+        let finishing = self
+            .stopping
+            .iter()
+            .filter(|s| s.finish || !s.asked_by.is_empty());
+        queries
+            .chain(finishing.map(|stopping| stopping.deadline))
+            .min()
+    }
+
+    fn wake(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.answer_queries(Some(now.monotonic), effects);
+        if self
+            .stopping
+            .as_ref()
+            .is_some_and(|s| s.deadline <= now.monotonic)
+        {
+            for agent in self.servers.values_mut().flatten() {
+                agent.stopped = true;
+            }
+            self.stop_further(effects);
+        }
+    }
+}
+
+fn agent_at(
+    servers: &mut BTreeMap<EntityId, Option<Agent>>,
+    connection: ConnectionId,
+) -> Option<(&EntityId, &mut Agent)> {
+    let agents = servers
+        .iter_mut()
+        .filter_map(|(id, agent)| Some((id, agent.as_mut()?)));
+    agents
+        .into_iter()
+        .find(|(_, agent)| agent.connection == connection)
+}
+
+fn unassigned(element: &EntityId) -> ElementStatus {
+    ElementStatus {
+        element: element.clone(),
+        state: ElementState::Unassigned,
+        pid: None,
+        epoch: 0,
+        restarts: 0,
+        last_failure: None,
+        report: None,
+    }
+}

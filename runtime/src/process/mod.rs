@@ -1,0 +1,9 @@
+//! Processes: spawned with a clean environment, watched by event, ended through a handle.
+
+mod link;
+mod pidfd;
+mod spawn;
+
+pub use link::HostLink;
+pub use pidfd::{Death, Ended, Pidfd};
+pub use spawn::{Process, Program, SpawnError};
