@@ -9,11 +9,18 @@ compile_error!(
 );
 
 mod author;
+pub mod cli;
+pub mod cluster;
 mod encoding;
+pub mod fog_agent;
+pub mod global_manager;
 mod instance;
+mod lifecycle_manager;
+pub mod operator;
 pub mod panics;
 pub mod scaffold;
 pub mod shell;
+pub mod spec;
 mod testkit;
 
 pub use author::{

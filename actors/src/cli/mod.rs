@@ -1,0 +1,231 @@
+//! The command line: one program that plays every role.
+
+mod check;
+mod inject;
+mod roles;
+mod status;
+mod up;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use lamplighter_runtime::process::HostLink;
+
+use crate::cluster::UpError;
+use crate::fog_agent::AgentError;
+use crate::global_manager::ManagerError;
+use crate::operator::OperatorError;
+
+/// Why a command failed. Its text is for people: what, why, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The topology has faults; all of them are in the text.
+    #[error("{0}")]
+    Topology(String),
+    /// The topology names elements that this program does not have.
+    #[error(
+        "this program has no element of kind {missing}; it has {known}. Register it with .element::<…>(\"{missing}\")"
+    )]
+    UnknownKind {
+        /// The kind in the topology.
+        missing: String,
+        /// The kinds of the program.
+        known: String,
+    },
+    /// `up` failed.
+    #[error(transparent)]
+    Up(#[from] UpError),
+    /// The manager failed.
+    #[error(transparent)]
+    Manager(#[from] ManagerError),
+    /// The agent failed.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    /// The running application cannot be asked.
+    #[error(transparent)]
+    Operator(#[from] OperatorError),
+    /// A token file cannot be used.
+    #[error(transparent)]
+    Token(#[from] lamplighter_runtime::transport::control::TokenError),
+    /// A store or broker that is to be used cannot be.
+    #[error("{0}")]
+    Service(String),
+    /// The system refuses something.
+    #[error("cannot {attempted}: {source}")]
+    System {
+        /// What was attempted.
+        attempted: String,
+        /// The system's own words.
+        source: std::io::Error,
+    },
+    /// The host failed.
+    #[error("{0}")]
+    Host(String),
+}
+
+/// What an application adds to the command line.
+pub trait Application {
+    /// The names of the elements that the program has.
+    fn kinds(&self) -> Vec<String>;
+
+    /// Plays the host: runs what the agent at the other end of the link says, until the link ends.
+    /// Called on the main thread, within an actix system.
+    ///
+    /// # Errors
+    /// For people: why the host could not go on.
+    fn run_host(&self, link: HostLink) -> impl Future<Output = Result<(), String>>;
+}
+
+/// Resilient fog and IoT applications as actors.
+#[derive(Debug, Parser)]
+#[command(version, about, propagate_version = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check a topology: print all its faults, or what it describes
+    Check(check::Check),
+    /// Start an application on this machine; Ctrl-C stops it in order
+    Up(up::Up),
+    /// Show how every element of a running application is
+    Status(status::Status),
+    /// Break an element of a running application, for a drill
+    Inject(inject::Inject),
+    /// Run the manager of an application alone
+    Manager(roles::Manager),
+    /// Run the agent of one server alone
+    Agent(roles::Agent),
+    /// Run an embedded MQTT broker
+    Broker(roles::Broker),
+    /// Run elements; started by an agent only
+    #[command(hide = true)]
+    Host,
+}
+
+/// Runs what the arguments of this process say.
+///
+/// # Errors
+/// Why the command failed.
+pub fn run(application: &impl Application) -> Result<(), CommandError> {
+    let CommandLine { command } = CommandLine::parse();
+    match command {
+        Command::Check(check) => check.run(&application.kinds()),
+        Command::Up(up) => {
+            traced("warn");
+            up.run(&application.kinds())
+        }
+        Command::Status(status) => status.run(),
+        Command::Inject(inject) => inject.run(),
+        Command::Manager(manager) => {
+            traced("info");
+            manager.run()
+        }
+        Command::Agent(agent) => {
+            traced("info");
+            agent.run()
+        }
+        Command::Broker(broker) => broker.run(),
+        Command::Host => {
+            traced("info");
+            in_system(async {
+                let link = HostLink::from_stdin().map_err(|source| CommandError::System {
+                    attempted: "take the agent's connection from standard input; hosts are started by agents only".into(),
+                    source,
+                })?;
+                application.run_host(link).await.map_err(CommandError::Host)
+            })
+        }
+    }
+}
+
+/// Runs to the end on this thread, with actix around it.
+fn in_system<T>(role: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
+    actix::System::new().block_on(role)
+}
+
+/// Sends traces to standard error; `RUST_LOG` says which.
+fn traced(level: &str) {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let traces = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if let Err(error) = traces.with_ansi(false).try_init() {
+        tracing::debug!(%error, "traces go where they went before");
+    }
+}
+
+/// Writes to standard output; a reader that is gone is no fault of ours.
+fn print(text: &str) {
+    use std::io::Write;
+    if let Err(error) = std::io::stdout().write_all(text.as_bytes()) {
+        tracing::debug!(%error, "standard output is closed");
+    }
+}
+
+/// Where the application of a command runs.
+#[derive(Debug, clap::Args)]
+struct RunDirectory {
+    /// Where the application's logs, sockets and embedded store are
+    /// [default: .lamplighter/APPLICATION, the only one there]
+    #[arg(long, env = "LAMPLIGHTER_RUN_DIRECTORY")]
+    run_directory: Option<PathBuf>,
+}
+
+impl RunDirectory {
+    /// The directory that was named, or the only one of `./.lamplighter`.
+    fn find(&self) -> Result<PathBuf, CommandError> {
+        if let Some(directory) = &self.run_directory {
+            return Ok(directory.clone());
+        }
+        let parent = PathBuf::from(".lamplighter");
+        let listed = std::fs::read_dir(&parent).into_iter().flatten().flatten();
+        let mut found: Vec<PathBuf> = listed.map(|entry| entry.path()).collect();
+        found.retain(|path| path.join(crate::cluster::TOKEN_FILE).exists());
+        match found.len() {
+            0 => Err(OperatorError::NothingRuns(parent).into()),
+            1 => Ok(found.remove(0)),
+            _ => Err(CommandError::Service(format!(
+                "several applications have run here; say which with --run-directory: {}",
+                found
+                    .iter()
+                    .map(|path| path.display().to_string())
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ))),
+        }
+    }
+}
+
+/// Reads and checks a topology, kinds included.
+fn checked(
+    file: &std::path::Path,
+    kinds: Option<&[String]>,
+) -> Result<lamplighter_config::Checked, CommandError> {
+    use std::io::IsTerminal;
+    let color = std::io::stderr().is_terminal();
+    let checked = lamplighter_config::load(file)
+        .map_err(|faults| CommandError::Topology(faults.render(color)))?;
+    let Some(kinds) = kinds else {
+        return Ok(checked);
+    };
+    let mut used = checked
+        .topology
+        .elements
+        .values()
+        .map(|element| &element.kind);
+    match used.find(|kind| !kinds.contains(kind)) {
+        None => Ok(checked),
+        Some(missing) => Err(CommandError::UnknownKind {
+            missing: missing.clone(),
+            known: if kinds.is_empty() {
+                "none".into()
+            } else {
+                kinds.join(", ")
+            },
+        }),
+    }
+}

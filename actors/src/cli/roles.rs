@@ -1,0 +1,324 @@
+//! `manager`, `agent`, `broker`: one role alone, so that servers can be real machines.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use lamplighter_policies::ids::EntityId;
+use lamplighter_policies::model::{
+    Broker as BrokerModel, Credentials, Durability, RedisServer, SecretSource, StoreKind, Topology,
+};
+use lamplighter_runtime::broker::embedded::{EmbeddedSettings, run_embedded};
+use lamplighter_runtime::process::Program;
+use lamplighter_runtime::store::embedded::{self, Embedded};
+use lamplighter_runtime::store::served;
+use lamplighter_runtime::transport::control::Token;
+use tokio::net::TcpListener;
+
+use super::{CommandError, checked, in_system};
+use crate::cluster::{ADDRESS_FILE, TOKEN_FILE};
+use crate::fog_agent::{self, AgentPlace, stop_requested};
+use crate::global_manager::{self, ManagerPlan};
+use crate::spec::{BrokerAccess, StoreAccess};
+
+/// Where the store was served last, in the run directory.
+const STORE_ADDRESS_FILE: &str = "store.address";
+
+/// Run the manager alone.
+#[derive(Debug, clap::Args)]
+pub(super) struct Manager {
+    /// The topology, a TOML file
+    file: PathBuf,
+    /// Where agents and operators connect
+    #[arg(
+        long,
+        default_value = "127.0.0.1:0",
+        env = "LAMPLIGHTER_MANAGER_LISTEN"
+    )]
+    listen: SocketAddr,
+    /// Where the token, the address and the embedded store are
+    #[arg(long, env = "LAMPLIGHTER_RUN_DIRECTORY")]
+    run_directory: PathBuf,
+    /// The secret that admits agents and operators [default: token in the run directory]
+    #[arg(long)]
+    token_file: Option<PathBuf>,
+    /// The broker, if not the one of the topology
+    #[arg(long, env = "LAMPLIGHTER_BROKER_URL")]
+    broker_url: Option<String>,
+    /// The Redis server, if not the one of the topology
+    #[arg(long, env = "LAMPLIGHTER_STORE_URL")]
+    store_url: Option<String>,
+    /// Let `inject` break elements
+    #[arg(long, env = "LAMPLIGHTER_ALLOW_INJECT")]
+    allow_inject: bool,
+    /// Stop when standard input ends
+    #[arg(long, hide = true)]
+    lifeline: bool,
+}
+
+impl Manager {
+    pub(super) fn run(self) -> Result<(), CommandError> {
+        let topology = checked(&self.file, None)?.topology;
+        make_directory(&self.run_directory)?;
+        let token_file = self.token_file.clone();
+        let token_file = token_file.unwrap_or_else(|| self.run_directory.join(TOKEN_FILE));
+        let token = match Token::read(&token_file) {
+            Err(_) if !token_file.exists() => Token::create(&token_file)?,
+            outcome => outcome?,
+        };
+        in_system(async move {
+            let stop = stop_requested(self.lifeline).map_err(system("watch for signals"))?;
+            let listener = TcpListener::bind(self.listen)
+                .await
+                .map_err(system(&format!("listen on {}", self.listen)))?;
+            let address = listener
+                .local_addr()
+                .map_err(system("learn the own address"))?;
+            let (store, _server) = self.store(&topology).await?;
+            let plan = ManagerPlan {
+                broker: self.broker(&topology)?,
+                store,
+                token,
+                allow_inject: self.allow_inject,
+                topology,
+            };
+            let file = self.run_directory.join(ADDRESS_FILE);
+            std::fs::write(&file, format!("{address}\n"))
+                .map_err(system(&format!("write {}", file.display())))?;
+            announce(address);
+            global_manager::run(plan, listener, stop).await?;
+            Ok(())
+        })
+    }
+
+    /// Opens the embedded store and serves it, or says how the Redis server is reached.
+    async fn store(
+        &self,
+        topology: &Topology,
+    ) -> Result<(StoreAccess, Option<served::Server>), CommandError> {
+        let redis = |url: &str, credentials: &Credentials| {
+            let (user, password) = signed_in(credentials)?;
+            let url = url.to_owned();
+            Ok((
+                StoreAccess::Redis {
+                    url,
+                    user,
+                    password,
+                },
+                None,
+            ))
+        };
+        match &topology.store.kind {
+            StoreKind::Redis(RedisServer::External { url, credentials }) => {
+                redis(self.store_url.as_deref().unwrap_or(url), credentials)
+            }
+            StoreKind::Redis(RedisServer::Managed) => {
+                let url = self.store_url.as_deref().ok_or_else(|| {
+                    CommandError::Service(
+                        "the topology has a managed Redis, which only `up` starts; give --store-url".into(),
+                    )
+                })?;
+                redis(url, &Credentials::default())
+            }
+            StoreKind::Embedded => {
+                let options = embedded::Options {
+                    durability: match topology.store.durability {
+                        Durability::Required => embedded::Durability::Required,
+                        Durability::Process => embedded::Durability::Process,
+                    },
+                    ..embedded::Options::default()
+                };
+                let store = Embedded::open(&self.run_directory.join("store"), options)
+                    .map_err(|error| CommandError::Service(error.to_string()))?;
+                let secret = self.store_token()?;
+                let listener = self.store_listener().await?;
+                let address = listener
+                    .address()
+                    .map_err(system("learn the store's address"))?;
+                let file = self.run_directory.join(STORE_ADDRESS_FILE);
+                std::fs::write(&file, address.to_string())
+                    .map_err(system(&format!("write {}", file.display())))?;
+                let access = StoreAccess::Served {
+                    address: address.to_string(),
+                    token: secret.reveal().to_owned(),
+                };
+                let token = served::Token::new(secret.reveal());
+                Ok((access, Some(served::serve(store, listener, token))))
+            }
+        }
+    }
+
+    /// The store's secret: that of the manager before, so that hosts find the store again.
+    fn store_token(&self) -> Result<Token, CommandError> {
+        let file = self.run_directory.join("store.token");
+        Ok(match Token::read(&file) {
+            Err(_) if !file.exists() => Token::create(&file)?,
+            outcome => outcome?,
+        })
+    }
+
+    /// Listens where the manager before did, if the port is still free, else on any.
+    async fn store_listener(&self) -> Result<served::Listener, CommandError> {
+        let file = self.run_directory.join(STORE_ADDRESS_FILE);
+        let before = std::fs::read_to_string(file)
+            .ok()
+            .and_then(|text| text.parse().ok());
+        if let Some(address) = before
+            && let Ok(listener) = served::Listener::bind(&address).await
+        {
+            return Ok(listener);
+        }
+        let any = served::Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
+        served::Listener::bind(&any)
+            .await
+            .map_err(system("listen for the store's users"))
+    }
+
+    fn broker(&self, topology: &Topology) -> Result<BrokerAccess, CommandError> {
+        let (url, credentials) = match (&self.broker_url, &topology.broker) {
+            (Some(url), BrokerModel::External { credentials, .. }) => (url, credentials.clone()),
+            (None, BrokerModel::External { url, credentials }) => (url, credentials.clone()),
+            (Some(url), BrokerModel::Embedded | BrokerModel::Mosquitto) => {
+                (url, Credentials::default())
+            }
+            (None, BrokerModel::Embedded | BrokerModel::Mosquitto) => {
+                return Err(CommandError::Service(
+                    "the topology's broker is started by `up` only; give --broker-url".into(),
+                ));
+            }
+        };
+        let (user, password) = signed_in(&credentials)?;
+        let url = url.clone();
+        Ok(BrokerAccess {
+            url,
+            user,
+            password,
+        })
+    }
+}
+
+/// Run the agent of one server alone.
+#[derive(Debug, clap::Args)]
+pub(super) struct Agent {
+    /// The server of the topology that this machine is
+    #[arg(long)]
+    server: EntityId,
+    /// Where the manager listens, HOST:PORT
+    #[arg(long)]
+    manager: String,
+    /// Where the logs of the hosts go
+    #[arg(long, env = "LAMPLIGHTER_RUN_DIRECTORY")]
+    run_directory: PathBuf,
+    /// The manager's token file [default: token in the run directory]
+    #[arg(long)]
+    token_file: Option<PathBuf>,
+    /// Stop when standard input ends
+    #[arg(long, hide = true)]
+    lifeline: bool,
+}
+
+impl Agent {
+    pub(super) fn run(self) -> Result<(), CommandError> {
+        make_directory(&self.run_directory)?;
+        let token_file = self
+            .token_file
+            .unwrap_or_else(|| self.run_directory.join(TOKEN_FILE));
+        let token = Token::read(&token_file)?;
+        let program = std::env::current_exe().map_err(system("find this program's own file"))?;
+        let log = self
+            .run_directory
+            .join(format!("hosts-{}.log", self.server));
+        let mut environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+        environment.push(("LAMPLIGHTER_SERVER".into(), self.server.as_str().into()));
+        in_system(async move {
+            let stop = stop_requested(self.lifeline).map_err(system("watch for signals"))?;
+            let manager = tokio::net::lookup_host(&self.manager)
+                .await
+                .ok()
+                .and_then(|mut found| found.next())
+                .ok_or_else(|| {
+                    CommandError::Service(format!(
+                        "the manager's address {} is not HOST:PORT, or the host is not known",
+                        self.manager
+                    ))
+                })?;
+            let place = AgentPlace {
+                server: self.server,
+                manager,
+                token,
+                host: Program {
+                    path: program,
+                    arguments: vec!["host".into()],
+                    environment,
+                    log,
+                },
+            };
+            fog_agent::run(place, stop).await?;
+            Ok(())
+        })
+    }
+}
+
+/// Run an embedded MQTT broker.
+#[derive(Debug, clap::Args)]
+pub(super) struct Broker {
+    /// Where it listens
+    #[arg(long)]
+    listen: SocketAddr,
+}
+
+impl Broker {
+    pub(super) fn run(&self) -> ! {
+        run_embedded(&EmbeddedSettings {
+            listen: self.listen,
+            credentials: None,
+        })
+    }
+}
+
+/// Tells whoever started this process where it listens: over the lifeline if that is a socket, else
+/// on standard output.
+fn announce(address: SocketAddr) {
+    use std::io::Write;
+    let line = format!("{address}\n");
+    let lifeline = std::io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .map(std::fs::File::from);
+    let announced = lifeline.and_then(|mut lifeline| lifeline.write_all(line.as_bytes()));
+    if announced.is_err() {
+        super::print(&format!("the manager listens on {line}"));
+    }
+}
+
+/// The user's name and the password, found where the topology says.
+fn signed_in(credentials: &Credentials) -> Result<(Option<String>, Option<String>), CommandError> {
+    let password = match &credentials.password {
+        None => None,
+        Some(SecretSource::Env(name)) => Some(std::env::var(name).map_err(|_| {
+            CommandError::Service(format!(
+                "the variable {name}, which holds a password, is not set"
+            ))
+        })?),
+        Some(SecretSource::File(path)) => {
+            let text = std::fs::read_to_string(path).map_err(system(&format!("read {path}")))?;
+            Some(text.trim_end_matches(['\r', '\n']).to_owned())
+        }
+    };
+    Ok((credentials.user.clone(), password))
+}
+
+fn make_directory(directory: &Path) -> Result<(), CommandError> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(system(&format!("make {}", directory.display())))
+}
+
+fn system(attempted: &str) -> impl FnOnce(std::io::Error) -> CommandError + use<> {
+    let attempted = attempted.to_owned();
+    move |source| CommandError::System { attempted, source }
+}

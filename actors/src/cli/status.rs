@@ -1,0 +1,231 @@
+//! `status`: how every server and element of a running application is.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use lamplighter_policies::protocol::control::{
+    ElementState, Failure, PlacedStatus, RepairPhases, ServerStatus,
+};
+use lamplighter_policies::time::WallClock;
+use lamplighter_runtime::clock;
+use serde_json::json;
+
+use super::{CommandError, RunDirectory, in_system, print};
+use crate::operator::Operator;
+
+/// Show how every element is.
+#[derive(Debug, clap::Args)]
+pub(super) struct Status {
+    #[command(flatten)]
+    place: RunDirectory,
+    /// For programs: one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+impl Status {
+    pub(super) fn run(&self) -> Result<(), CommandError> {
+        let directory = self.place.find()?;
+        let (servers, elements) =
+            in_system(async { Ok(Operator::find(&directory).await?.status().await?) })?;
+        let now = clock::wall();
+        if self.json {
+            print(&format!("{:#}\n", as_json(&servers, &elements, now)));
+        } else {
+            print(&as_table(&servers, &elements, now));
+        }
+        Ok(())
+    }
+}
+
+fn as_table(servers: &[ServerStatus], elements: &[PlacedStatus], now: WallClock) -> String {
+    let mut rows = vec![
+        [
+            "ELEMENT",
+            "STATE",
+            "SERVER",
+            "PID",
+            "EPOCH",
+            "LOG",
+            "CHECKPOINT",
+            "RESTARTS",
+        ]
+        .map(str::to_owned),
+    ];
+    for PlacedStatus { server, status } in elements {
+        let report = status.report.as_ref();
+        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+        let age = report
+            .and_then(|report| report.checkpoint_at)
+            .map(|at| now.since(at));
+        rows.push([
+            status.element.to_string(),
+            state(&status.state).to_owned(),
+            server.to_string(),
+            or_dash(status.pid.map(|pid| pid.to_string())),
+            status.epoch.to_string(),
+            or_dash(report.map(|report| (report.head - report.checkpoint).to_string())),
+            or_dash(age.map(|age| format!("{} ago", span(age)))),
+            status.restarts.to_string(),
+        ]);
+    }
+    let mut text = aligned(&rows);
+    for PlacedStatus { status, .. } in elements {
+        let mut line = |what: &str| writeln!(text, "{}: {what}", status.element);
+        let trouble = status
+            .report
+            .as_ref()
+            .and_then(|report| report.trouble.as_deref());
+        let reason = match &status.state {
+            ElementState::Failed { reason } => Some(format!("failed: {reason}")),
+            ElementState::Unassigned
+            | ElementState::Waiting
+            | ElementState::Starting
+            | ElementState::Running
+            | ElementState::Suspected
+            | ElementState::BackingOff
+            | ElementState::Stopping
+            | ElementState::Stopped => None,
+        };
+        let failure = status
+            .last_failure
+            .as_ref()
+            .map(|failure| last_failure(failure, now));
+        let notes = [reason, trouble.map(str::to_owned), failure];
+        for note in notes.into_iter().flatten() {
+            line(&note).expect("writing to a string cannot fail");
+        }
+    }
+    for ServerStatus { server, agent } in servers {
+        if agent.is_none() {
+            writeln!(text, "{server}: its agent is not connected")
+                .expect("writing to a string cannot fail");
+        }
+    }
+    text
+}
+
+fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: [usize; N] = std::array::from_fn(|column| width(column).unwrap_or(0));
+    let mut text = String::new();
+    for row in rows {
+        let cells = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:width$}"));
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn last_failure(failure: &Failure, now: WallClock) -> String {
+    let ago = span(now.since(failure.seen_at));
+    let phases: Vec<String> = phases(&failure.phases)
+        .into_iter()
+        .filter_map(|(name, took)| Some(format!("{name} {}", span(took?))))
+        .collect();
+    let cause = &failure.cause;
+    format!("last failure {ago} ago: {cause} ({})", phases.join(", "))
+}
+
+/// The parts of a repair, in their order.
+fn phases(repair: &RepairPhases) -> [(&'static str, Option<Duration>); 8] {
+    [
+        ("seen", repair.seen),
+        ("decided", repair.decided),
+        ("started", repair.started),
+        ("restored", repair.host.map(|host| host.restored)),
+        ("replayed", repair.host.map(|host| host.replayed)),
+        ("resumed", repair.host.map(|host| host.resumed)),
+        ("repaired", repair.repaired),
+        ("first event", repair.first_event),
+    ]
+}
+
+fn as_json(
+    servers: &[ServerStatus],
+    elements: &[PlacedStatus],
+    now: WallClock,
+) -> serde_json::Value {
+    let elements: Vec<_> = elements
+        .iter()
+        .map(|PlacedStatus { server, status }| {
+            let failure = status.last_failure.as_ref().map(|failure| {
+                let phases: serde_json::Map<String, serde_json::Value> = phases(&failure.phases)
+                    .into_iter()
+                    .map(|(name, took)| {
+                        let name = format!("{}_ms", name.replace(' ', "_"));
+                        (name, json!(took.map(milliseconds)))
+                    })
+                    .collect();
+                json!({
+                    "number": failure.number,
+                    "cause": failure.cause,
+                    "seen_at_us": failure.seen_at.0,
+                    "decided_by": failure.decided_by,
+                    "records_replayed": failure.phases.host.map(|host| host.records_replayed),
+                    "phases": phases,
+                })
+            });
+            let report = status.report.as_ref();
+            let age = report
+                .and_then(|report| report.checkpoint_at)
+                .map(|at| now.since(at));
+            let reason = match &status.state {
+                ElementState::Failed { reason } => Some(reason),
+                ElementState::Unassigned
+                | ElementState::Waiting
+                | ElementState::Starting
+                | ElementState::Running
+                | ElementState::Suspected
+                | ElementState::BackingOff
+                | ElementState::Stopping
+                | ElementState::Stopped => None,
+            };
+            json!({
+                "element": status.element,
+                "state": state(&status.state),
+                "reason": reason,
+                "server": server,
+                "pid": status.pid,
+                "epoch": status.epoch,
+                "restarts": status.restarts,
+                "log_length": report.map(|report| report.head - report.checkpoint),
+                "checkpoint_age_ms": age.map(milliseconds),
+                "report": status.report,
+                "last_failure": failure,
+            })
+        })
+        .collect();
+    json!({ "elements": elements, "servers": servers })
+}
+
+fn state(state: &ElementState) -> &'static str {
+    match state {
+        ElementState::Unassigned => "unassigned",
+        ElementState::Waiting => "waiting",
+        ElementState::Starting => "starting",
+        ElementState::Running => "running",
+        ElementState::Suspected => "suspected",
+        ElementState::BackingOff => "backing off",
+        ElementState::Stopping => "stopping",
+        ElementState::Stopped => "stopped",
+        ElementState::Failed { .. } => "failed",
+    }
+}
+
+fn milliseconds(span: Duration) -> f64 {
+    span.as_secs_f64() * 1_000.0
+}
+
+fn span(span: Duration) -> String {
+    let seconds = span.as_secs();
+    match seconds {
+        0 => format!("{:.1} ms", milliseconds(span)),
+        1..=119 => format!("{:.1} s", span.as_secs_f64()),
+        120..=7199 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3_600),
+    }
+}

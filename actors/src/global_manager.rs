@@ -1,0 +1,244 @@
+//! The manager as a process: global manager and lifecycle manager in their shells, and the
+//! connections of agents and operators around them (paper, 3.3 and 4.2).
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use lamplighter_policies::ids::EntityId;
+use lamplighter_policies::model::Topology;
+use lamplighter_policies::protocol::control::{Assignment, FromManager, Peer, ToManager};
+use lamplighter_policies::protocol::global_manager::{ConnectionId, Effect, GlobalManager, Input};
+use lamplighter_policies::protocol::lifecycle_manager::{
+    self as lifecycle, LifecycleManager, NoPlace, place,
+};
+use lamplighter_policies::protocol::messages::StartCause;
+use lamplighter_policies::time::Now;
+use lamplighter_runtime::message_pack::MessagePackError;
+use lamplighter_runtime::transport::control::{Admitted, Outbox, Token, receive_all, serve};
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, mpsc};
+
+use crate::lifecycle_manager;
+use crate::shell::{Escalated, Incarnation, Perform, Role, RoleSettings, Shell};
+use crate::spec::{BrokerAccess, ElementSpec, StoreAccess};
+
+/// How long the last answers may take to leave.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// What a manager process is started with.
+#[derive(Clone, Debug)]
+pub struct ManagerPlan {
+    /// The checked topology.
+    pub topology: Topology,
+    /// How hosts reach the broker.
+    pub broker: BrokerAccess,
+    /// How hosts reach the store.
+    pub store: StoreAccess,
+    /// What admits agents and operators.
+    pub token: Token,
+    /// Whether faults may be injected.
+    pub allow_inject: bool,
+}
+
+/// Why a manager could not start, or ended other than in order.
+#[derive(Debug, thiserror::Error)]
+pub enum ManagerError {
+    /// An element has no place.
+    #[error(transparent)]
+    NoPlace(#[from] NoPlace),
+    /// An element cannot be described to its host.
+    #[error("an element cannot be described to its host: {0}")]
+    Unencodable(#[from] MessagePackError),
+    /// A role failed too often.
+    #[error(transparent)]
+    Escalated(#[from] Escalated),
+    /// The listener failed.
+    #[error("the manager cannot accept connections: {0}")]
+    Listener(#[from] io::Error),
+}
+
+/// Runs the manager until `stop` completes and every agent has stopped.
+///
+/// # Errors
+/// Why it could not start or go on.
+pub async fn run(
+    plan: ManagerPlan,
+    listener: TcpListener,
+    stop: impl Future<Output = ()> + 'static,
+) -> Result<(), ManagerError> {
+    let connections: Connections = Rc::default();
+    let finished = Rc::new(Notify::new());
+    let (escalate, mut escalated) = mpsc::channel(1);
+    let role = start_roles(&plan, connections.clone(), finished.clone(), escalate)?;
+    let next = Cell::new(0);
+    let (admitting, table) = (role.clone(), connections.clone());
+    let admit = move |admitted| {
+        next.set(next.get() + 1);
+        let connection = ConnectionId(next.get());
+        hold(connection, admitted, admitting.clone(), table.clone())
+    };
+    let stopping = role.clone();
+    let stop = tokio::task::spawn_local(async move {
+        stop.await;
+        stopping.tell(Input::StopRequested);
+    });
+    let outcome = tokio::select! {
+        () = finished.notified() => Ok(()),
+        Some(failed) = escalated.recv() => Err(failed.into()),
+        served = serve(listener, plan.token, admit) => served.map_err(ManagerError::from),
+    };
+    stop.abort();
+    role.stop();
+    let outboxes: Vec<_> = connections.borrow().values().cloned().collect();
+    for outbox in outboxes {
+        outbox.drained(LAST_WORDS).await;
+    }
+    outcome
+}
+
+/// Starts the global manager, which starts the lifecycle manager beside it.
+fn start_roles(
+    plan: &ManagerPlan,
+    connections: Connections,
+    finished: Rc<Notify>,
+    escalate: mpsc::Sender<Escalated>,
+) -> Result<Role<Input>, ManagerError> {
+    let placement = place(&plan.topology)?;
+    let deployments = Rc::new(deployments(plan, &placement)?);
+    let (topology, allow_inject) = (plan.topology.clone(), plan.allow_inject);
+    let escalated = move |failed| {
+        // The first failure ends the process; the second changes nothing.
+        drop(escalate.try_send(failed));
+    };
+    let escalations = escalated.clone();
+    let factory = move |role: &Role<Input>| {
+        // Whatever it knew is told again by the agents, which connect anew.
+        connections.borrow_mut().clear();
+        let deployments = deployments.clone();
+        let make = move || LifecycleManager::new((*deployments).clone());
+        let lifecycle = lifecycle_manager::start(make, role.clone(), escalations.clone());
+        Incarnation {
+            machine: GlobalManager::new(&topology, &placement, allow_inject),
+            performer: Hands {
+                connections: connections.clone(),
+                lifecycle,
+                finished: finished.clone(),
+            },
+            first: vec![],
+        }
+    };
+    Ok(Shell::start(
+        RoleSettings::new("global manager"),
+        factory,
+        escalated,
+    ))
+}
+
+/// What each server is to run, with all that the hosts must know.
+fn deployments(
+    plan: &ManagerPlan,
+    placement: &BTreeMap<EntityId, EntityId>,
+) -> Result<Vec<(EntityId, Assignment)>, MessagePackError> {
+    let describe = |(id, server): (&EntityId, &EntityId)| {
+        let spec = ElementSpec::of(
+            &plan.topology,
+            id,
+            &plan.broker,
+            &plan.store,
+            plan.allow_inject,
+        )
+        .expect("only elements of the topology are placed");
+        let assignment = Assignment {
+            element: id.clone(),
+            epoch_floor: 0,
+            cause: StartCause::Deployed,
+            restart: spec.element.restart,
+            spec: spec.encode()?,
+        };
+        Ok((server.clone(), assignment))
+    };
+    placement.iter().map(describe).collect()
+}
+
+type Connections = Rc<RefCell<BTreeMap<ConnectionId, Outbox<FromManager>>>>;
+
+/// Brings what a peer says to the global manager, until it ends the connection.
+async fn hold(
+    connection: ConnectionId,
+    admitted: Admitted,
+    role: Role<Input>,
+    connections: Connections,
+) {
+    connections.borrow_mut().insert(connection, admitted.outbox);
+    if let Peer::Agent { server, pid } = admitted.peer {
+        tracing::info!(%server, pid, "an agent connected");
+        role.tell(Input::AgentConnected {
+            connection,
+            server,
+            pid,
+        });
+    }
+    receive_all(admitted.receiver, |message| match message {
+        ToManager::Agent(message) => role.tell(Input::AgentTold {
+            connection,
+            message,
+        }),
+        ToManager::Operator(ask) => role.tell(Input::OperatorAsked { connection, ask }),
+        ToManager::Hello { .. } => tracing::warn!("a peer says hello again"),
+    })
+    .await;
+    connections.borrow_mut().remove(&connection);
+    role.tell(Input::ConnectionLost(connection));
+}
+
+/// Performs what the global manager asks for.
+struct Hands {
+    connections: Connections,
+    lifecycle: Role<lifecycle::Input>,
+    finished: Rc<Notify>,
+}
+
+impl Perform for Hands {
+    type Machine = GlobalManager;
+
+    fn perform(&mut self, _: Now, effect: Effect, _: &Role<Input>) {
+        match effect {
+            Effect::TellAgent(to, message) => self.send(to, FromManager::Agent(message)),
+            Effect::Answer(to, answer) => self.send(to, FromManager::Operator(answer)),
+            Effect::Refuse { connection, reason } => {
+                tracing::warn!(%reason, "a peer is refused");
+                self.send(connection, FromManager::Refused { reason });
+                self.connections.borrow_mut().remove(&connection);
+            }
+            Effect::Enrol { server, hosted } => {
+                self.lifecycle
+                    .tell(lifecycle::Input::ServerEnrolled { server, hosted });
+            }
+            Effect::Finish => {
+                self.finished.notify_one();
+            }
+        }
+    }
+}
+
+impl Hands {
+    /// A peer that does not read is cut off: it connects again and is told what matters then.
+    fn send(&self, to: ConnectionId, message: FromManager) {
+        let mut connections = self.connections.borrow_mut();
+        if connections
+            .get(&to)
+            .is_some_and(|outbox| !outbox.send(message))
+        {
+            connections.remove(&to);
+        }
+    }
+}
+
+impl Drop for Hands {
+    fn drop(&mut self) {
+        self.lifecycle.stop();
+    }
+}

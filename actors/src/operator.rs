@@ -1,0 +1,143 @@
+//! An operator's connection to a running application.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lamplighter_policies::protocol::control::{
+    Answer, Ask, FromManager, Peer, PlacedStatus, ServerStatus, ToManager,
+};
+use lamplighter_runtime::transport::control::{
+    ConnectError, ManagerLink, Token, TokenError, connect,
+};
+use tokio::time::timeout;
+
+use crate::cluster::{ADDRESS_FILE, TOKEN_FILE};
+
+/// How long the manager may take to answer a question about the present.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// Nothing was ever started there, or it has been stopped.
+    #[error("nothing runs in {0}; start it with `up FILE`, or say --run-directory")]
+    NothingRuns(PathBuf),
+    /// The manager cannot be reached.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The token cannot be used.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The connection broke.
+    #[error("the manager ended the connection; ask again")]
+    Ended,
+    /// No answer came in time.
+    #[error("the manager did not answer in time; ask again")]
+    Late,
+    /// The manager cannot do it.
+    #[error("{0}")]
+    Refused(String),
+    /// The answer is to another question: the two ends are of different builds.
+    #[error("the manager gave another answer than was asked for: {0}")]
+    Unexpected(String),
+}
+
+impl OperatorError {
+    pub(crate) fn unexpected(answer: &Answer) -> Self {
+        match answer {
+            Answer::Refused { reason } => Self::Refused(reason.clone()),
+            Answer::Status { .. } | Answer::Ready { .. } | Answer::Injected | Answer::Stopped => {
+                Self::Unexpected(format!("{answer:?}"))
+            }
+        }
+    }
+}
+
+/// A connection over which a manager is asked one thing at a time.
+#[derive(Debug)]
+pub struct Operator {
+    link: ManagerLink,
+}
+
+impl Operator {
+    /// Connects to the manager of the application that runs in `run_directory`.
+    ///
+    /// # Errors
+    /// Nothing runs there, or it does not let us in.
+    pub async fn find(run_directory: &Path) -> Result<Self, OperatorError> {
+        let nothing = || OperatorError::NothingRuns(run_directory.to_owned());
+        let text = std::fs::read_to_string(run_directory.join(ADDRESS_FILE));
+        let address = text
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .ok_or_else(nothing)?;
+        let token = Token::read(&run_directory.join(TOKEN_FILE))?;
+        match Self::connect(address, &token).await {
+            Err(OperatorError::Connect(ConnectError::Away { .. })) => Err(nothing()),
+            outcome => outcome,
+        }
+    }
+
+    /// Connects to the manager at `address`.
+    ///
+    /// # Errors
+    /// Nobody is there, or it does not let us in.
+    pub async fn connect(address: SocketAddr, token: &Token) -> Result<Self, OperatorError> {
+        let link = connect(address, token, Peer::Operator).await?;
+        Ok(Self { link })
+    }
+
+    /// Asks, and waits for the answer as long as it takes.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn ask(&mut self, ask: Ask) -> Result<Answer, OperatorError> {
+        if !self.link.outbox.send(ToManager::Operator(ask)) {
+            return Err(OperatorError::Ended);
+        }
+        self.answer().await
+    }
+
+    /// How every server and element is.
+    ///
+    /// # Errors
+    /// The connection broke, or no answer came in time.
+    pub async fn status(
+        &mut self,
+    ) -> Result<(Vec<ServerStatus>, Vec<PlacedStatus>), OperatorError> {
+        let asking = async {
+            let (mut all_servers, mut all_elements) = (Vec::new(), Vec::new());
+            let mut answer = self.ask(Ask::Status).await?;
+            loop {
+                let Answer::Status {
+                    elements,
+                    servers,
+                    more,
+                } = answer
+                else {
+                    return Err(OperatorError::unexpected(&answer));
+                };
+                all_elements.extend(elements);
+                all_servers.extend(servers);
+                if !more {
+                    return Ok((all_servers, all_elements));
+                }
+                answer = self.answer().await?;
+            }
+        };
+        timeout(ANSWER_TIMEOUT, asking)
+            .await
+            .map_err(|_| OperatorError::Late)?
+    }
+
+    async fn answer(&mut self) -> Result<Answer, OperatorError> {
+        match self.link.receiver.next().await {
+            Ok(Some(FromManager::Operator(answer))) => Ok(answer),
+            Ok(Some(FromManager::Refused { reason })) => Err(OperatorError::Refused(reason)),
+            Ok(Some(FromManager::Welcome | FromManager::Agent(_)) | None) | Err(_) => {
+                Err(OperatorError::Ended)
+            }
+        }
+    }
+}
