@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use lamplighter_config::{
     Checked, Code, Diagnostics, ENTRIES_MAX, FAULTS_MAX, FILE_BYTES_MAX, load, parse, summary,
 };
+use lamplighter_policies::model::Topology;
 
 /// What a topology needs before its own part.
 const HEAD: &str = "[application]\nname = \"house\"\n[servers.pc]\nstorage = \"volatile\"\n";
@@ -69,6 +70,49 @@ fn a_good_topology_is_summarised_with_its_warnings() {
             "{page}"
         );
         insta::assert_snapshot!(format!("valid_{name}"), page);
+    }
+}
+
+#[test]
+fn the_topology_of_the_smart_home_example_is_good() {
+    let path = Path::new("../examples/smart-home/smart-home.toml");
+    let checked = load(path).unwrap_or_else(|faults| panic!("{}", faults.render(false)));
+    assert!(checked.topology.elements.len() >= 7);
+}
+
+#[test]
+fn a_topology_travels_to_hosts_and_its_state_becomes_the_authors_type() {
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    struct Night {
+        from: u8,
+        dim: f32,
+    }
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    struct State {
+        hold_secs: u64,
+        rooms: Vec<String>,
+        night: Night,
+    }
+    for (name, path) in samples("valid") {
+        let topology = load(&path).unwrap().topology;
+        let bytes = rmp_serde::to_vec_named(&topology).unwrap();
+        let arrived: Topology = rmp_serde::from_slice(&bytes).unwrap();
+        assert_eq!(arrived, topology, "{name}");
+        let Some((_, element)) = arrived
+            .elements
+            .iter()
+            .find(|(id, _)| id.as_str() == "orchestrator")
+        else {
+            continue;
+        };
+        let state: State =
+            rmp_serde::from_slice(&rmp_serde::to_vec_named(&element.state).unwrap()).unwrap();
+        let expected = State {
+            hold_secs: 30,
+            rooms: vec!["bedroom".to_owned(), "living-room".to_owned()],
+            night: Night { from: 22, dim: 0.2 },
+        };
+        assert_eq!(state, expected);
     }
 }
 

@@ -117,3 +117,174 @@ impl Topology {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+    use alloc::vec::Vec;
+
+    use super::*;
+    use crate::model::{
+        CheckpointPolicy, Communication, Durability, Endpoint, Isolation, Resources, StoreKind,
+    };
+    use crate::restart::RestartPolicy;
+
+    fn id(name: &str) -> EntityId {
+        EntityId::new(name).unwrap()
+    }
+
+    fn server(storage: LocalStorage) -> Server {
+        Server {
+            storage,
+            zone: None,
+            architecture: None,
+            labels: Default::default(),
+            resources: None,
+            isolation: Isolation::Process,
+        }
+    }
+
+    fn element(server: Option<&str>, log: LogChoice) -> Element {
+        Element {
+            kind: "Kind".to_string(),
+            server: server.map(id),
+            state: BTreeMap::new(),
+            stateless: false,
+            essential: true,
+            criticality: 0,
+            demand: Resources::default(),
+            log,
+            checkpoint: CheckpointPolicy::default(),
+            restart: RestartPolicy::default(),
+            attempts: 2,
+            mailbox: 1,
+            durability: Durability::Required,
+        }
+    }
+
+    fn at_element(name: &str) -> Endpoint {
+        Endpoint::Element {
+            element: id(name),
+            port: "port".to_string(),
+        }
+    }
+
+    fn at_device() -> Endpoint {
+        Endpoint::Device {
+            appliance: None,
+            topic: "device".to_string(),
+        }
+    }
+
+    /// One binding `b` of `sender` with one flow.
+    fn topology(elements: &[(&str, Element)], source: Endpoint, target: Endpoint) -> Topology {
+        let flow = Flow {
+            binding: id("b"),
+            source,
+            target,
+            valid_for: None,
+        };
+        let binding = Binding {
+            from: id("sender"),
+            to: Some(id("receiver")),
+            model: Communication::Message,
+            mandatory: true,
+            latency_max: None,
+            rate_hz: None,
+            payload_bytes: None,
+            bandwidth_kbps_min: None,
+            flows: Vec::from([flow]),
+        };
+        let servers = [
+            ("volatile", LocalStorage::Volatile),
+            ("persistent", LocalStorage::Persistent),
+        ];
+        Topology {
+            application: Application { name: id("a") },
+            servers: servers.map(|(name, it)| (id(name), server(it))).into(),
+            channels: BTreeMap::new(),
+            spaces: BTreeMap::new(),
+            appliances: BTreeMap::new(),
+            elements: elements.iter().map(|(n, it)| (id(n), it.clone())).collect(),
+            bindings: BTreeMap::from([(id("b"), binding)]),
+            store: Store {
+                kind: StoreKind::Embedded,
+                durability: Durability::Required,
+            },
+            broker: Broker::Embedded,
+            detection: Detection::default(),
+        }
+    }
+
+    fn saving(topology: &Topology) -> (EntityId, Option<Timing>, SavingReason) {
+        let flow = topology.flows().next().unwrap();
+        let saving = topology.saving(flow).unwrap();
+        (
+            saving.keeper,
+            saving.policy.map(|policy| policy.timing),
+            saving.reason,
+        )
+    }
+
+    #[test]
+    fn the_storage_that_counts_is_that_of_who_keeps_the_record() {
+        use LocalStorage::{Persistent, Volatile};
+        let pair = [
+            ("sender", element(Some("volatile"), LogChoice::Derived)),
+            ("receiver", element(Some("persistent"), LogChoice::Derived)),
+        ];
+        let between = topology(&pair, at_element("sender"), at_element("receiver"));
+        let expected = (
+            id("receiver"),
+            Some(Timing::Optimistic),
+            SavingReason::Storage(Persistent),
+        );
+        assert_eq!(saving(&between), expected);
+        let to_device = topology(&pair, at_element("sender"), at_device());
+        let expected = (
+            id("sender"),
+            Some(Timing::Pessimistic),
+            SavingReason::Storage(Volatile),
+        );
+        assert_eq!(saving(&to_device), expected);
+        let between_devices = topology(&pair, at_device(), at_device());
+        let flow = between_devices.flows().next().unwrap();
+        assert_eq!(between_devices.saving(flow), None);
+    }
+
+    #[test]
+    fn without_a_place_the_safe_timing_is_chosen_and_an_author_may_choose_otherwise() {
+        use SavingReason::{Author, NoPlace};
+        let cases = [
+            (None, LogChoice::Derived, Some(Timing::Pessimistic), NoPlace),
+            (
+                Some("persistent"),
+                LogChoice::Pessimistic,
+                Some(Timing::Pessimistic),
+                Author,
+            ),
+            (Some("persistent"), LogChoice::None, None, Author),
+        ];
+        for (server, log, timing, reason) in cases {
+            let receiver = [("receiver", element(server, log))];
+            let topology = topology(&receiver, at_device(), at_element("receiver"));
+            assert_eq!(saving(&topology), (id("receiver"), timing, reason));
+        }
+    }
+
+    #[test]
+    fn dependents_and_prerequisites_are_the_two_ends_of_a_binding() {
+        let topology = topology(&[], at_element("sender"), at_element("receiver"));
+        let (sender, receiver) = (id("sender"), id("receiver"));
+        assert_eq!(
+            topology.dependents(&receiver).collect::<Vec<_>>(),
+            [&sender]
+        );
+        assert_eq!(
+            topology.prerequisites(&sender).collect::<Vec<_>>(),
+            [&receiver]
+        );
+        let directions: Vec<_> = topology.flows_of(&receiver).map(|(way, _)| way).collect();
+        assert_eq!(directions, [Direction::Incoming]);
+    }
+}
