@@ -6,7 +6,7 @@ use std::time::Duration;
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::machine::Machine;
 use lamplighter_policies::protocol::cell::{
-    Cell, CellSettings, Effect, Emitted, InboundLink, Input, Meta, Restored, Source, Task,
+    Cell, CellSettings, Effect, Emitted, InboundLink, Input, Meta, Restored, Sensed, Source, Task,
 };
 use lamplighter_policies::state_saving::Batch;
 use lamplighter_policies::time::{Monotonic, Now, WallClock};
@@ -102,14 +102,15 @@ impl<E: Element> Bench<E> {
             });
         }
         let occurred_at = self.now.wall;
-        let sensed = Input::Sensed {
+        let sensed = Sensed {
             link: source,
             occurred_at,
             expires_at,
             payload,
             receipt: None,
+            connection: 0,
         };
-        self.inputs.push_back(sensed);
+        self.inputs.push_back(Input::Sensed(sensed));
         self.run();
     }
 

@@ -6,6 +6,7 @@ mod commands;
 mod identity;
 mod log;
 mod outbox;
+mod repeats;
 mod timers;
 
 pub use checkpoint::{FieldDelta, Fields, delta};
@@ -16,4 +17,5 @@ pub use commands::{Command, Commands, NextCommand, Properties, SavedCommands};
 pub use identity::{Arrival, Inbound, WINDOW_MAX};
 pub use log::{Batch, Event, Record, Timed};
 pub use outbox::{Outbox, RESEND_MAX, SavedOutbox};
+pub use repeats::{REMEMBERED_MAX, Repeats, digest};
 pub use timers::{Missed, Timer, TimerChange, Timers, monotonic_at};

@@ -115,11 +115,10 @@ impl Outbox {
         self.arm(now);
     }
 
-    /// The receiver wants everything after `mark` again, and has everything up to it.
+    /// The receiver wants everything after `mark` again. What it has up to there may not be in its log
+    /// yet, so this acknowledges nothing.
     pub fn resume(&mut self, now: Monotonic, mark: Position) -> Vec<Envelope> {
-        self.acknowledged(now, mark);
-        self.resend = None;
-        self.again(now, RESEND_AFTER_MIN)
+        self.again(now, mark, RESEND_AFTER_MIN)
     }
 
     /// When unacknowledged events are to be sent again.
@@ -132,24 +131,22 @@ impl Outbox {
     pub fn due(&mut self, now: Monotonic) -> Vec<Envelope> {
         match self.resend {
             Some(resend) if resend.at <= now => {
-                self.again(now, (resend.interval * 2).min(RESEND_AFTER_MAX))
+                let interval = (resend.interval * 2).min(RESEND_AFTER_MAX);
+                self.again(now, Position::default(), interval)
             }
             Some(_) | None => Vec::new(),
         }
     }
 
-    fn again(&mut self, now: Monotonic, interval: Duration) -> Vec<Envelope> {
-        let again: Vec<_> = self
-            .saved
-            .retained
-            .iter()
-            .take(RESEND_MAX)
-            .cloned()
-            .collect();
+    fn again(&mut self, now: Monotonic, after: Position, interval: Duration) -> Vec<Envelope> {
+        let retained = &self.saved.retained;
+        let start = retained.partition_point(|envelope| envelope.position <= after);
+        let again: Vec<_> = retained.range(start..).take(RESEND_MAX).cloned().collect();
         if let Some(last) = again.last() {
             self.sent = self.sent.max(last.position);
         }
-        self.resend = (!again.is_empty()).then_some(Resend {
+        let waiting = !self.saved.retained.is_empty();
+        self.resend = waiting.then_some(Resend {
             at: now + interval,
             interval,
         });
@@ -236,7 +233,7 @@ mod tests {
             places(&outbox.resume(Monotonic(0), at(2))),
             [(2, 3), (3, 4)]
         );
-        assert_eq!(outbox.unacknowledged(), 2);
+        assert_eq!(outbox.unacknowledged(), 4);
     }
 
     #[test]

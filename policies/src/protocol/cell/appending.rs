@@ -5,11 +5,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{Cause, Cell, Effect, InFlight, Input, Phase, Retry, Source, Waiting};
+use super::{Cause, Cell, Effect, InFlight, Input, Phase, Retry, Sensed, Source, Waiting};
 use crate::ids::EntityId;
 use crate::physical_world::{EventId, Position};
 use crate::protocol::messages::Envelope;
-use crate::state_saving::{Arrival, Event, Record};
+use crate::state_saving::{Arrival, Event, Record, digest};
 use crate::time::{Now, WallClock};
 
 const RETRY_MIN: Duration = Duration::from_millis(50);
@@ -62,33 +62,32 @@ impl Cell {
         self.append(now, effects);
     }
 
-    /// A device said something: it gets its number here.
-    pub(super) fn sensed(
-        &mut self,
-        now: Now,
-        link: &EntityId,
-        (occurred_at, expires_at, payload): (WallClock, Option<WallClock>, Vec<u8>),
-        receipt: Option<u64>,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(source) = self.source(link, Source::Device) else {
+    /// A device said something: it gets its number here, unless the broker repeats itself.
+    pub(super) fn sensed(&mut self, now: Now, sensed: Sensed, effects: &mut Vec<Effect>) {
+        let Some(source) = self.source(&sensed.link, Source::Device) else {
             return;
         };
-        if receipt.is_none() && self.is_full() {
+        if sensed.receipt.is_none() && self.is_full() {
             self.counters.overflowed += 1;
             return;
         }
         if self.phase == Phase::Starting {
             // Its number follows from the log, which is not read yet.
-            let link = link.clone();
-            self.held.push(Input::Sensed {
-                link,
-                occurred_at,
-                expires_at,
-                payload,
-                receipt,
-            });
+            self.held.push(Input::Sensed(sensed));
             return;
+        }
+        let Sensed {
+            link,
+            occurred_at,
+            expires_at,
+            payload,
+            receipt,
+            connection,
+        } = sensed;
+        let repeats = self.repeats.entry(link.clone()).or_default();
+        if repeats.is_repeat(connection, digest(&payload)) {
+            self.counters.duplicates += 1;
+            return self.release_repeat(&link, receipt, effects);
         }
         let inbound = self.inbound.entry(link.clone()).or_default();
         let after = inbound.mark();
@@ -101,11 +100,33 @@ impl Cell {
             expires_at,
             payload,
         };
-        self.accept(link, &source, envelope, receipt);
+        self.accept(&link, &source, envelope, receipt);
         self.append(now, effects);
     }
 
-    fn source(&self, link: &EntityId, kind: Source) -> Option<EntityId> {
+    /// A repeat may be let go once everything of its binding that was accepted before is durable.
+    fn release_repeat(&mut self, link: &EntityId, receipt: Option<u64>, effects: &mut Vec<Effect>) {
+        let Some(receipt) = receipt else { return };
+        let of_link = |waiting: &&mut Waiting| match &waiting.record {
+            Record::Event(event) => event.binding == *link,
+            Record::Timer(_) | Record::Skipped { .. } | Record::Begun(_) | Record::Done(_) => false,
+        };
+        let in_flight = self
+            .log
+            .in_flight
+            .iter_mut()
+            .flat_map(|batch| &mut batch.records);
+        match in_flight
+            .chain(&mut self.log.waiting)
+            .filter(of_link)
+            .last()
+        {
+            Some(last) => last.receipts.push(receipt),
+            None => effects.push(Effect::Release { receipt }),
+        }
+    }
+
+    pub(super) fn source(&self, link: &EntityId, kind: Source) -> Option<EntityId> {
         let known = self.settings.inbound.iter().find(|known| known.id == *link);
         known
             .filter(|known| known.kind == kind)
@@ -146,7 +167,7 @@ impl Cell {
         };
         self.log.waiting.push_back(Waiting {
             record: Record::Event(event),
-            receipt,
+            receipts: receipt.into_iter().collect(),
         });
     }
 
@@ -187,7 +208,7 @@ impl Cell {
             let record = Record::Done(core::mem::take(&mut self.log.settled));
             self.log.waiting.push_back(Waiting {
                 record,
-                receipt: None,
+                receipts: Vec::new(),
             });
         }
     }
@@ -237,12 +258,13 @@ impl Cell {
         }
         let mut links: Vec<EntityId> = Vec::new();
         for (index, waiting) in (batch.first..).zip(batch.records) {
-            if let (Record::Event(event), None) = (&waiting.record, waiting.receipt)
+            if let Record::Event(event) = &waiting.record
                 && !links.contains(&event.binding)
             {
                 links.push(event.binding.clone());
             }
-            effects.extend(waiting.receipt.map(|receipt| Effect::Release { receipt }));
+            let releases = waiting.receipts.into_iter();
+            effects.extend(releases.map(|receipt| Effect::Release { receipt }));
             self.log.ready.push_back((index, logged_at, waiting.record));
         }
         for link in links {
@@ -256,7 +278,7 @@ impl Cell {
     }
 
     /// Tells the sender how far the durable log reaches.
-    fn acknowledge(&self, link: &EntityId, effects: &mut Vec<Effect>) {
+    pub(super) fn acknowledge(&self, link: &EntityId, effects: &mut Vec<Effect>) {
         if self.source(link, Source::Element).is_none() {
             return;
         }

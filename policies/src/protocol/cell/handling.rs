@@ -4,9 +4,9 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::{Cell, Effect, Handled, Handling, Phase, Task, TaskInput};
+use super::{Cell, Effect, Handled, Handling, Phase, Source, Task, TaskInput};
 use crate::restart::RestartDecision;
-use crate::state_saving::{Event, Record, Timed};
+use crate::state_saving::{Event, Record, Timed, digest};
 use crate::time::{Now, WallClock};
 
 impl Cell {
@@ -37,6 +37,7 @@ impl Cell {
     ) {
         match record {
             Record::Event(event) if self.skipped.contains(&index) => {
+                self.remember(&event);
                 self.folded.insert(event.binding, event.id.position);
                 self.log.handled = index;
             }
@@ -71,6 +72,17 @@ impl Cell {
         }
     }
 
+    /// What a device said is remembered once it is part of the state that a checkpoint would save.
+    fn remember(&mut self, event: &Event) {
+        if self.source(&event.binding, Source::Device).is_some() {
+            let repeats = self
+                .folded_repeats
+                .entry(event.binding.clone())
+                .or_default();
+            repeats.remember(digest(&event.payload));
+        }
+    }
+
     fn hand_over_event(
         &mut self,
         index: u64,
@@ -78,6 +90,7 @@ impl Cell {
         event: Event,
         effects: &mut Vec<Effect>,
     ) {
+        self.remember(&event);
         let Event {
             binding,
             id,

@@ -28,18 +28,7 @@ pub enum Input {
         envelopes: Vec<Envelope>,
     },
     /// A device said something.
-    Sensed {
-        /// The binding.
-        link: EntityId,
-        /// When it occurred, as well as that is known.
-        occurred_at: WallClock,
-        /// Until when it holds.
-        expires_at: Option<WallClock>,
-        /// The element's input, encoded.
-        payload: Vec<u8>,
-        /// Given back in [`Effect::Release`] when it is in the log.
-        receipt: Option<u64>,
-    },
+    Sensed(Sensed),
     /// The batch that ends at `last` is durable.
     Appended {
         /// Its last index.
@@ -117,6 +106,23 @@ pub enum Input {
     StopRequested,
 }
 
+/// What a device said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sensed {
+    /// The binding.
+    pub link: EntityId,
+    /// When it occurred, as well as that is known.
+    pub occurred_at: WallClock,
+    /// Until when it holds.
+    pub expires_at: Option<WallClock>,
+    /// The element's input, encoded.
+    pub payload: Vec<u8>,
+    /// Given back in [`Effect::Release`] when it is in the log.
+    pub receipt: Option<u64>,
+    /// Which connection to the broker brought it: on a new one the broker repeats itself.
+    pub connection: u64,
+}
+
 /// Why the store did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -159,6 +165,8 @@ pub struct Meta {
     pub commands: BTreeMap<String, SavedCommands>,
     /// The timers.
     pub timers: Timers,
+    /// Per binding to a device, digests of the last events that the state has folded.
+    pub remembered: BTreeMap<EntityId, Vec<u64>>,
 }
 
 /// What a handler asked for.

@@ -16,14 +16,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-pub use input::{Cause, Effect, Emitted, Handled, Input, Meta, Restored, Task, TaskInput};
+pub use input::{Cause, Effect, Emitted, Handled, Input, Meta, Restored, Sensed, Task, TaskInput};
 pub use settings::{CellSettings, InboundLink, OutboundLink, Source, Target};
 
 use crate::ids::EntityId;
 use crate::machine::Machine;
 use crate::physical_world::Position;
 use crate::restart::RestartHistory;
-use crate::state_saving::{Commands, Inbound, Outbox, Record, Timers, monotonic_at};
+use crate::state_saving::{Commands, Inbound, Outbox, Record, Repeats, Timers, monotonic_at};
 use crate::time::{Monotonic, Now, WallClock};
 
 /// The machine of one element.
@@ -35,6 +35,11 @@ pub struct Cell {
     inbound: BTreeMap<EntityId, Inbound>,
     /// Per binding, the last event that the state has folded: what a checkpoint saves.
     folded: BTreeMap<EntityId, Position>,
+    /// Per binding to a device, what was accepted last.
+    repeats: BTreeMap<EntityId, Repeats>,
+    /// The same, as far as the state has folded it.
+    folded_repeats: BTreeMap<EntityId, Repeats>,
+    learning_repeats: bool,
     outboxes: BTreeMap<EntityId, Outbox>,
     commands: BTreeMap<String, Commands>,
     timers: Timers,
@@ -120,8 +125,8 @@ struct Log {
 #[derive(Debug)]
 struct Waiting {
     record: Record,
-    /// Set for an event whose transport waits for the log.
-    receipt: Option<u64>,
+    /// Given for an event whose transport waits for the log.
+    receipts: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -192,6 +197,9 @@ impl Cell {
             log: Log::default(),
             inbound,
             folded: BTreeMap::new(),
+            repeats: BTreeMap::new(),
+            folded_repeats: BTreeMap::new(),
+            learning_repeats: false,
             outboxes,
             commands,
             timers: Timers::default(),
@@ -277,7 +285,7 @@ impl Cell {
         for timed in self.timers.due(now) {
             self.log.waiting.push_back(Waiting {
                 record: Record::Timer(timed),
-                receipt: None,
+                receipts: Vec::new(),
             });
         }
         self.append(now, effects);
@@ -295,16 +303,7 @@ impl Machine for Cell {
         match input {
             Input::Restored(restored) => self.restored(now, restored, effects),
             Input::Received { link, envelopes } => self.received(now, &link, envelopes, effects),
-            Input::Sensed {
-                link,
-                occurred_at,
-                expires_at,
-                payload,
-                receipt,
-            } => {
-                let event = (occurred_at, expires_at, payload);
-                self.sensed(now, &link, event, receipt, effects);
-            }
+            Input::Sensed(sensed) => self.sensed(now, sensed, effects),
             Input::Appended { last, logged_at } => self.appended(now, last, logged_at, effects),
             Input::AppendFailed { last, cause } => self.append_failed(now, last, cause, effects),
             Input::Handled { index, handled } => self.handled(now, index, handled, effects),

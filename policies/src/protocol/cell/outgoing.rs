@@ -102,7 +102,7 @@ impl Cell {
         let record = Record::Begun(alloc::vec![begun]);
         self.log.waiting.push_back(super::Waiting {
             record,
-            receipt: None,
+            receipts: Vec::new(),
         });
         self.append(now, effects);
     }
@@ -128,7 +128,7 @@ impl Cell {
         };
         // During a replay nothing leaves; the receiver is served when the element is live.
         if !live {
-            return outbox.acknowledged(now.monotonic, mark);
+            return;
         }
         let envelopes = outbox.resume(now.monotonic, mark);
         if !envelopes.is_empty() {
@@ -221,6 +221,7 @@ impl Cell {
                 .inbound
                 .get(&link.id)
                 .map_or(Position::default(), |i| i.mark());
+            self.acknowledge(&link.id, effects);
             effects.push(Effect::Resume {
                 link: link.id.clone(),
                 mark,

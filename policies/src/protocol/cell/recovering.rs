@@ -1,10 +1,12 @@
 //! From a lost instance to a live element: restore, replay, and the checkpoints that keep it short.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{Cause, Cell, Effect, Meta, Phase, Restored, Waiting};
-use crate::state_saving::Record;
+use super::{Cause, Cell, Effect, Meta, Phase, Restored, Source, Waiting};
+use crate::ids::EntityId;
+use crate::state_saving::{Record, Repeats, digest};
 use crate::time::{Monotonic, Now};
 
 /// The wait before a checkpoint that the store could not take is tried again.
@@ -43,6 +45,7 @@ impl Cell {
                 self.log.ready.push_back((index, batch.logged_at, record));
             }
         }
+        self.learning_repeats = false;
         self.phase = Phase::Replaying {
             upto: head,
             since: now.monotonic,
@@ -61,8 +64,10 @@ impl Cell {
             mut outboxes,
             mut commands,
             timers,
+            remembered,
             ..
         } = meta;
+        self.restore_repeats(&remembered);
         for (link, inbound) in &mut self.inbound {
             if let Some(position) = folded.get(link) {
                 inbound.accepted(*position);
@@ -78,10 +83,28 @@ impl Cell {
         self.timers.restore(timers);
     }
 
+    fn restore_repeats(&mut self, remembered: &BTreeMap<EntityId, Vec<u64>>) {
+        self.folded_repeats.clear();
+        for (link, digests) in remembered {
+            let mut repeats = Repeats::default();
+            repeats.restore(digests);
+            self.folded_repeats.insert(link.clone(), repeats);
+        }
+        // A mended element still knows what it accepted; a new process learns it from here.
+        if self.repeats.is_empty() {
+            self.repeats = self.folded_repeats.clone();
+            self.learning_repeats = true;
+        }
+    }
+
     /// Marks, firings and dead letters are found again in the log.
     fn note_logged(&mut self, record: &Record) {
         match record {
             Record::Event(event) => {
+                if self.learning_repeats && self.source(&event.binding, Source::Device).is_some() {
+                    let repeats = self.repeats.entry(event.binding.clone()).or_default();
+                    repeats.remember(digest(&event.payload));
+                }
                 if let Some(inbound) = self.inbound.get_mut(&event.binding) {
                     inbound.accepted(event.id.position);
                 }
@@ -137,7 +160,7 @@ impl Cell {
                 first,
                 alloc::vec![Waiting {
                     record,
-                    receipt: None
+                    receipts: Vec::new()
                 }],
                 effects,
             );
@@ -199,12 +222,17 @@ impl Cell {
             .commands
             .iter()
             .map(|(link, c)| (link.clone(), c.saved().clone()));
+        let remembered = self
+            .folded_repeats
+            .iter()
+            .map(|(link, r)| (link.clone(), r.remembered()));
         Meta {
             lineage: self.lineage,
             folded: self.folded.clone(),
             outboxes: outboxes.collect(),
             commands: commands.collect(),
             timers: self.timers.clone(),
+            remembered: remembered.collect(),
         }
     }
 

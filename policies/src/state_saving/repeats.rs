@@ -1,0 +1,105 @@
+//! What a broker sends again: told from what is new, for devices that do not number their events.
+//!
+//! A broker that was not answered sends again, first thing on the next connection and in the old
+//! order, what it sent on the last one. What was already logged of that is a piece of the end of the
+//! log, so it is recognised by content: as long as the messages of a new connection go on matching
+//! consecutive logged ones, they are repeats. Nothing depends on MQTT's DUP flag, which not every
+//! broker sets. Equal contents right at that seam cannot be told apart; the rule then prefers to
+//! handle one twice over losing one, so a device whose equal reports must count says when it made
+//! them, as zigbee2mqtt does with `last_seen`.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+/// How many logged events of one binding are remembered: more than a client may leave unanswered.
+pub const REMEMBERED_MAX: usize = 64;
+
+/// The last events of one device that were accepted, by their contents.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Repeats {
+    remembered: VecDeque<u64>,
+    connection: Option<u64>,
+    /// Where in `remembered` the next repeat is expected; `None` once something new arrived.
+    cursor: Option<usize>,
+}
+
+impl Repeats {
+    /// Continues with what a checkpoint or the log remembers.
+    pub fn remember(&mut self, digest: u64) {
+        self.remembered.push_back(digest);
+        if self.remembered.len() > REMEMBERED_MAX {
+            self.remembered.pop_front();
+        }
+    }
+
+    /// What to save.
+    #[must_use]
+    pub fn remembered(&self) -> Vec<u64> {
+        self.remembered.iter().copied().collect()
+    }
+
+    /// Goes back to what was saved.
+    pub fn restore(&mut self, saved: &[u64]) {
+        self.remembered = saved.iter().copied().collect();
+    }
+
+    /// Whether what arrived on this connection is a repeat. If not it is remembered.
+    pub fn is_repeat(&mut self, connection: u64, digest: u64) -> bool {
+        if self.connection != Some(connection) {
+            // The first message of a connection: repeats, if any, begin at its last occurrence.
+            self.connection = Some(connection);
+            self.cursor = self.remembered.iter().rposition(|known| *known == digest);
+        }
+        if let Some(at) = self.cursor {
+            if self.remembered.get(at) == Some(&digest) {
+                self.cursor = Some(at + 1);
+                return true;
+            }
+            self.cursor = None;
+        }
+        self.remember(digest);
+        false
+    }
+}
+
+/// A digest of an event's contents (FNV-1a, 64 bits).
+#[must_use]
+pub fn digest(contents: &[u8]) -> u64 {
+    contents.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn new_ones(repeats: &mut Repeats, connection: u64, digests: &[u64]) -> Vec<u64> {
+        digests
+            .iter()
+            .copied()
+            .filter(|digest| !repeats.is_repeat(connection, *digest))
+            .collect()
+    }
+
+    #[test]
+    fn what_is_sent_again_on_a_new_connection_is_recognised() {
+        let mut repeats = Repeats::default();
+        assert_eq!(new_ones(&mut repeats, 1, &[1, 2, 3, 4]), [1, 2, 3, 4]);
+        assert_eq!(new_ones(&mut repeats, 2, &[3, 4, 5, 3]), [5, 3]);
+        assert_eq!(new_ones(&mut repeats, 3, &[6]), [6]);
+    }
+
+    #[test]
+    fn equal_contents_on_one_connection_are_two_events() {
+        let mut repeats = Repeats::default();
+        assert_eq!(new_ones(&mut repeats, 1, &[1, 1, 1]), [1, 1, 1]);
+    }
+
+    #[test]
+    fn a_match_that_breaks_off_is_no_repeat_from_there_on() {
+        let mut repeats = Repeats::default();
+        new_ones(&mut repeats, 1, &[1, 2, 3]);
+        assert_eq!(new_ones(&mut repeats, 2, &[2, 9, 3]), [9, 3]);
+    }
+}
