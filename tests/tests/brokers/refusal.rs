@@ -146,9 +146,12 @@ async fn a_process_that_dies_before_it_logs_gets_the_message_again(kind: Kind) {
     let broker = Broker::start(kind).await;
     let sender = broker.sender("sender").await;
     let mut dying = start_receiver(&broker, Some("5")).await;
+    // Waiting would close its standard input, which asks it to end in order.
+    let standard_input = dying.stdin.take();
 
     publish_all(&sender, "process", &numbers(0..20)).await;
     assert!(!dying.wait().await.unwrap().success());
+    drop(standard_input);
     let before = log_of(&broker);
     let mut next = start_receiver(&broker, None).await;
     publish_all(&sender, "process", &["last".to_owned()]).await;
