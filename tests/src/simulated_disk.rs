@@ -339,8 +339,12 @@ impl DiskFile for SimulatedFile {
             return Err(io::Error::other("the disk is broken"));
         }
         let file = &mut platters.files[self.file];
-        file.durable = file.seen.clone();
-        file.pending.clear();
+        for pending in std::mem::take(&mut file.pending) {
+            match pending {
+                Pending::Length(length) => file.durable.resize(length, 0),
+                Pending::Write { offset, bytes } => put(&mut file.durable, offset, &bytes),
+            }
+        }
         Ok(())
     }
 }
