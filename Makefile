@@ -16,6 +16,7 @@ help:     ## print this list
 setup:    ## install the Debian packages that are missing (starts no service)
 	@.ci/setup
 demo: setup  ## run the smart home, break it, check that it holds (STORE=redis BROKER=mosquitto SPEED=10)
+	cargo build --locked --package smart-home --bins
 	cargo run --locked --package smart-home --bin demo -- $(demo_flags)
 test: setup  ## pass every test, those against a real Redis and Mosquitto included (NAME=part of a name)
 	cargo test --locked --workspace $(NAME)

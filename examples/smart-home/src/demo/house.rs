@@ -249,14 +249,17 @@ async fn ready(
     let waiting = async {
         while let Some(line) = lines.next_line().await? {
             if line.contains("ready") {
-                return Ok(true);
+                return Ok(());
+            }
+            // The application also says when it is up with only a part of its elements.
+            if line.contains("do not") {
+                return Err(io::Error::other(line));
             }
         }
-        io::Result::Ok(false)
+        Err(io::Error::other("it ended"))
     };
     match timeout(READY_WITHIN, waiting).await {
-        Ok(Ok(true)) => {}
-        Ok(Ok(false)) => return Err(not_ready("it ended".into())),
+        Ok(Ok(())) => {}
         Ok(Err(fault)) => return Err(not_ready(fault.to_string())),
         Err(_) => return Err(not_ready(format!("it said nothing for {READY_WITHIN:?}"))),
     }

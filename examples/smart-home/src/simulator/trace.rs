@@ -6,8 +6,8 @@
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use lamplighter_runtime::clock;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -113,10 +113,7 @@ impl PhysicalTrace {
 /// Microseconds since 1970 UTC.
 #[must_use]
 pub fn now_us() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    u64::try_from(clock::wall().0).unwrap_or(0)
 }
 
 fn file_error(attempted: &'static str, path: &Path, source: std::io::Error) -> TraceError {
