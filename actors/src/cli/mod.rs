@@ -2,7 +2,9 @@
 
 mod check;
 mod inject;
+mod new;
 mod roles;
+mod settings;
 mod status;
 mod up;
 
@@ -47,6 +49,12 @@ pub enum CommandError {
     /// A token file cannot be used.
     #[error(transparent)]
     Token(#[from] lamplighter_runtime::transport::control::TokenError),
+    /// A new application cannot be written.
+    #[error(transparent)]
+    Scaffold(#[from] crate::scaffold::ScaffoldError),
+    /// A setting is wrong; all that are, are in the text.
+    #[error(transparent)]
+    Settings(#[from] lamplighter_config::settings::SettingsError),
     /// A store or broker that is to be used cannot be.
     #[error("{0}")]
     Service(String),
@@ -94,6 +102,10 @@ enum Command {
     Status(status::Status),
     /// Break an element of a running application, for a drill
     Inject(inject::Inject),
+    /// Print every setting with its value and where that comes from
+    Settings(settings::Settings),
+    /// Write a new application that builds and passes its own tests
+    New(new::New),
     /// Run the manager of an application alone
     Manager(roles::Manager),
     /// Run the agent of one server alone
@@ -119,6 +131,8 @@ pub fn run(application: &impl Application) -> Result<(), CommandError> {
         }
         Command::Status(status) => status.run(),
         Command::Inject(inject) => inject.run(),
+        Command::Settings(settings) => settings.run(),
+        Command::New(new) => new.run(),
         Command::Manager(manager) => {
             traced("info");
             manager.run()

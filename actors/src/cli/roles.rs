@@ -229,8 +229,7 @@ impl Agent {
         let log = self
             .run_directory
             .join(format!("hosts-{}.log", self.server));
-        let mut environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
-        environment.push(("LAMPLIGHTER_SERVER".into(), self.server.as_str().into()));
+        let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
         in_system(async move {
             let stop = stop_requested(self.lifeline).map_err(system("watch for signals"))?;
             let manager = tokio::net::lookup_host(&self.manager)

@@ -86,7 +86,7 @@ impl FogAgent {
     /// Spawns hosts for the elements that wait, and the spare once nothing is being repaired: a
     /// process that starts would take the processor from the one that restores.
     pub(super) fn spawn_missing(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if self.stopping != Stopping::No || self.spawn_at.is_some() {
+        if self.stopping != Stopping::No || self.spawn_at.is_some_and(|at| now.monotonic < at) {
             return;
         }
         let count = |phase: fn(&Phase) -> bool| {

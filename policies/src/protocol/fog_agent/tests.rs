@@ -1,1 +1,293 @@
+use alloc::vec;
 
+use super::*;
+use crate::protocol::control::{Assignment, Decision, ElementState, Failure, RepairPhases};
+use crate::protocol::messages::{StartCause, StartPhases};
+use crate::time::WallClock;
+
+#[test]
+fn an_assigned_element_runs_on_the_first_host_and_then_a_spare_is_started() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.assign(), [Effect::Spawn(HostId(1))]);
+    assert_eq!(
+        bench.host(1, hello()),
+        [tell(1, assigned(0, StartCause::Deployed))]
+    );
+    assert_eq!(bench.host(1, ready(4)), [Effect::Spawn(HostId(2))]);
+    assert_eq!(bench.host(2, hello()), []);
+}
+
+#[test]
+fn a_failed_element_goes_to_the_spare_as_soon_as_the_manager_has_decided() {
+    let mut bench = Bench::running();
+    assert_eq!(bench.told(Input::ManagerConnected).len(), 1);
+    let reports = bench.exit(1);
+    assert_eq!(reports[0], Effect::Report(suspected(1)));
+    assert_eq!(bench.agent.next_deadline(), Some(ms(100)));
+    bench.at = ms(3);
+    assert_eq!(
+        bench.told(restart(1)),
+        [tell(2, assigned(4, StartCause::Recovered))]
+    );
+    bench.at = ms(5);
+    let effects = bench.host(2, ready(5));
+    let [
+        Effect::Report(FromAgent::Status(status)),
+        Effect::Spawn(HostId(3)),
+    ] = &*effects
+    else {
+        panic!("{effects:?}");
+    };
+    assert_eq!(
+        (&status.state, status.epoch, status.restarts),
+        (&ElementState::Running, 5, 1)
+    );
+    assert_eq!(
+        status.last_failure,
+        Some(Failure {
+            number: 1,
+            cause: "was killed".into(),
+            seen_at: WallClock(0),
+            decided_by: Some(Decider::Manager),
+            phases: RepairPhases {
+                seen: None,
+                decided: Some(Duration::from_millis(3)),
+                started: Some(Duration::ZERO),
+                host: Some(StartPhases::default()),
+                repaired: Some(Duration::from_millis(5)),
+                first_event: None,
+            },
+        })
+    );
+}
+
+#[test]
+fn without_an_answer_the_agent_acts_alone_and_a_late_decision_is_void() {
+    let mut bench = Bench::running();
+    bench.told(Input::ManagerConnected);
+    bench.exit(1);
+    bench.at = ms(100);
+    let effects = bench.wake();
+    assert_eq!(effects[0], tell(2, assigned(4, StartCause::Recovered)));
+    assert_eq!(bench.told(restart(1)), []);
+}
+
+#[test]
+fn without_a_manager_the_agent_acts_at_once() {
+    let mut bench = Bench::running();
+    assert_eq!(bench.exit(1), [tell(2, assigned(4, StartCause::Recovered))]);
+}
+
+#[test]
+fn a_manager_that_is_lost_while_it_decides_is_not_waited_for() {
+    let mut bench = Bench::running();
+    bench.told(Input::ManagerConnected);
+    bench.exit(1);
+    assert_eq!(
+        bench.told(Input::ManagerLost),
+        [tell(2, assigned(4, StartCause::Recovered))]
+    );
+}
+
+#[test]
+fn the_second_failure_waits_and_the_third_is_given_up() {
+    let mut bench = Bench::running();
+    bench.exit(1);
+    bench.host(2, ready(5));
+    bench.host(3, hello());
+    assert_eq!(bench.exit(2), []);
+    assert_eq!(bench.agent.next_deadline(), Some(ms(50)));
+    bench.at = ms(50);
+    assert_eq!(bench.wake(), [tell(3, assigned(5, StartCause::Recovered))]);
+    bench.host(3, ready(6));
+    bench.exit(3);
+    assert_eq!(
+        bench.state(),
+        ElementState::Failed {
+            reason: "restarted 2 times within 60s and failed again: was killed".into(),
+        }
+    );
+}
+
+#[test]
+fn an_element_that_no_restart_helps_fails_at_once() {
+    let mut bench = Bench::running();
+    let given_up = FromHost::GivenUp {
+        element: lamp(),
+        cause: "record 7 is damaged".into(),
+        restart_may_help: false,
+    };
+    assert_eq!(bench.host(1, given_up), []);
+    let reason = "record 7 is damaged".into();
+    assert_eq!(bench.state(), ElementState::Failed { reason });
+    assert_eq!(bench.exit(1), []);
+}
+
+#[test]
+fn a_host_that_does_not_say_hello_is_killed() {
+    let mut bench = Bench::new();
+    bench.assign();
+    bench.at = ms(10_000);
+    assert_eq!(bench.wake(), [Effect::Kill(HostId(1))]);
+    assert_eq!(bench.exit(1), [Effect::Spawn(HostId(2))]);
+}
+
+#[test]
+fn all_stops_in_order_elements_then_hosts_then_the_agent() {
+    let mut bench = Bench::running();
+    let stop = ToHost::Stop { element: lamp() };
+    assert_eq!(bench.told(Input::StopRequested), [tell(1, stop)]);
+    let stopped = FromHost::Stopped { element: lamp() };
+    assert_eq!(
+        bench.host(1, stopped),
+        [Effect::Close(HostId(1)), Effect::Close(HostId(2))]
+    );
+    assert_eq!(bench.exit(2), []);
+    assert_eq!(bench.exit(1), [Effect::Finish]);
+}
+
+#[test]
+fn what_does_not_stop_in_time_is_killed() {
+    let mut bench = Bench::running();
+    bench.told(Input::StopRequested);
+    bench.at = ms(5_000);
+    assert_eq!(
+        bench.wake(),
+        [Effect::Kill(HostId(1)), Effect::Kill(HostId(2))]
+    );
+    assert_eq!(bench.exit(2), []);
+    assert_eq!(bench.exit(1), [Effect::Finish]);
+}
+
+/// An agent with one element to run and a clock that stands still.
+struct Bench {
+    agent: FogAgent,
+    at: Monotonic,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self {
+            agent: FogAgent::new(FogAgentSettings::default()),
+            at: ms(0),
+        }
+    }
+
+    /// The element runs on host 1 in epoch 4; host 2 is the spare.
+    fn running() -> Self {
+        let mut bench = Self::new();
+        bench.assign();
+        bench.host(1, hello());
+        bench.host(1, ready(4));
+        bench.host(2, hello());
+        bench
+    }
+
+    fn told(&mut self, input: Input) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.agent.handle(self.now(), input, &mut effects);
+        effects
+    }
+
+    fn wake(&mut self) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.agent.wake(self.now(), &mut effects);
+        effects
+    }
+
+    fn assign(&mut self) -> Vec<Effect> {
+        let assignment = Assignment {
+            element: lamp(),
+            epoch_floor: 0,
+            cause: StartCause::Deployed,
+            restart: RestartPolicy {
+                restarts_max: 2,
+                backoff_min: Duration::from_millis(50),
+                ..RestartPolicy::default()
+            },
+            spec: vec![7],
+        };
+        self.told(Input::ManagerTold(ToAgent::Assign(assignment)))
+    }
+
+    fn host(&mut self, host: u64, message: FromHost) -> Vec<Effect> {
+        let host = HostId(host);
+        self.told(Input::HostTold { host, message })
+    }
+
+    fn exit(&mut self, host: u64) -> Vec<Effect> {
+        self.told(Input::HostExited {
+            host: HostId(host),
+            how: "was killed".into(),
+            seen_at: self.at,
+        })
+    }
+
+    fn state(&self) -> ElementState {
+        self.agent
+            .status(&lamp(), &self.agent.elements[&lamp()])
+            .state
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            monotonic: self.at,
+            ..Now::default()
+        }
+    }
+}
+
+fn lamp() -> EntityId {
+    EntityId::new("lamp").unwrap()
+}
+
+fn ms(at: u64) -> Monotonic {
+    Monotonic(at * 1_000_000)
+}
+
+fn hello() -> FromHost {
+    FromHost::Hello {
+        pid: 9,
+        version: PROTOCOL_VERSION,
+    }
+}
+
+fn ready(epoch: u64) -> FromHost {
+    FromHost::Ready {
+        element: lamp(),
+        epoch,
+        phases: StartPhases::default(),
+    }
+}
+
+fn assigned(epoch_floor: u64, cause: StartCause) -> ToHost {
+    ToHost::Assign {
+        element: lamp(),
+        epoch_floor,
+        cause,
+        spec: vec![7],
+    }
+}
+
+fn tell(host: u64, message: ToHost) -> Effect {
+    Effect::Tell {
+        host: HostId(host),
+        message,
+    }
+}
+
+fn suspected(failure: u64) -> FromAgent {
+    FromAgent::Suspected {
+        element: lamp(),
+        failure,
+        cause: "was killed".into(),
+    }
+}
+
+fn restart(failure: u64) -> Input {
+    Input::ManagerTold(ToAgent::Decided {
+        element: lamp(),
+        failure,
+        decision: Decision::RestartInPlace,
+    })
+}

@@ -1,1 +1,175 @@
+use alloc::vec;
 
+use super::*;
+
+#[test]
+fn a_suspected_element_is_restarted_in_place() {
+    let mut manager = registered();
+    assert_eq!(
+        told(&mut manager, suspected("lamp")),
+        [Effect::TellAgent(
+            AGENT,
+            ToAgent::Decided {
+                element: id("lamp"),
+                failure: 1,
+                decision: Decision::RestartInPlace,
+            }
+        )]
+    );
+}
+
+#[test]
+fn nothing_is_restarted_while_the_application_stops() {
+    let mut manager = registered();
+    assert_eq!(
+        told(&mut manager, asked(Ask::Stop)),
+        [Effect::TellAgent(AGENT, ToAgent::Stop)]
+    );
+    let reason = "the application is stopping".into();
+    assert_eq!(
+        told(&mut manager, suspected("lamp")),
+        [Effect::TellAgent(
+            AGENT,
+            ToAgent::Decided {
+                element: id("lamp"),
+                failure: 1,
+                decision: Decision::Leave { reason },
+            }
+        )]
+    );
+    assert_eq!(
+        told(&mut manager, from_agent(FromAgent::Stopped)),
+        [Effect::Answer(OPERATOR, Answer::Stopped)]
+    );
+    assert_eq!(told(&mut manager, Input::StopRequested), [Effect::Finish]);
+}
+
+#[test]
+fn a_registered_agent_is_enrolled_with_what_it_hosts_and_readiness_is_told() {
+    let mut manager = registered();
+    assert_eq!(told(&mut manager, asked(Ask::AwaitReady)), []);
+    let status = ElementStatus {
+        state: ElementState::Running,
+        ..unassigned(&id("lamp"))
+    };
+    let hosted = vec![status];
+    assert_eq!(
+        told(&mut manager, from_agent(FromAgent::Registered { hosted })),
+        [
+            Effect::Enrol {
+                server: id("pc"),
+                hosted: vec![id("lamp")],
+            },
+            Effect::Answer(
+                OPERATOR,
+                Answer::Ready {
+                    running: 1,
+                    failed: vec![],
+                }
+            ),
+        ]
+    );
+}
+
+#[test]
+fn drills_are_refused_unless_they_are_allowed() {
+    let mut manager = registered();
+    manager.allow_inject = false;
+    let ask = Ask::Inject {
+        element: id("lamp"),
+        injection: Injection::Kill,
+    };
+    let reason = "faults may not be injected into this application; set allow_inject".into();
+    assert_eq!(
+        told(&mut manager, asked(ask)),
+        [Effect::Answer(OPERATOR, Answer::Refused { reason })]
+    );
+}
+
+#[test]
+fn a_status_waits_for_the_agents_but_not_for_one_that_is_lost() {
+    let mut manager = registered();
+    assert_eq!(
+        told(&mut manager, asked(Ask::Status)),
+        [Effect::TellAgent(AGENT, ToAgent::Report { request: 1 })]
+    );
+    let effects = told(&mut manager, Input::ConnectionLost(AGENT));
+    let placed = PlacedStatus {
+        server: id("pc"),
+        status: unassigned(&id("lamp")),
+    };
+    let server = ServerStatus {
+        server: id("pc"),
+        agent: None,
+    };
+    assert_eq!(
+        effects,
+        [Effect::Answer(
+            OPERATOR,
+            Answer::Status {
+                elements: vec![placed],
+                servers: vec![server],
+                more: false,
+            }
+        )]
+    );
+}
+
+const AGENT: ConnectionId = ConnectionId(1);
+const OPERATOR: ConnectionId = ConnectionId(2);
+
+/// A manager of the element `lamp` on the server `pc`, whose agent is connected.
+fn registered() -> GlobalManager {
+    let agent = Agent {
+        connection: AGENT,
+        pid: 7,
+        stopped: false,
+    };
+    let placed = PlacedStatus {
+        server: id("pc"),
+        status: unassigned(&id("lamp")),
+    };
+    GlobalManager {
+        allow_inject: true,
+        autonomy_after: Duration::from_millis(100),
+        isolation: BTreeMap::new(),
+        servers: BTreeMap::from([(id("pc"), Some(agent))]),
+        elements: BTreeMap::from([(id("lamp"), placed)]),
+        awaiting_ready: BTreeSet::new(),
+        queries: BTreeMap::new(),
+        last_query: 0,
+        stopping: None,
+    }
+}
+
+fn told(manager: &mut GlobalManager, input: Input) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    manager.handle(Now::default(), input, &mut effects);
+    effects
+}
+
+fn asked(ask: Ask) -> Input {
+    Input::OperatorAsked {
+        connection: OPERATOR,
+        ask,
+    }
+}
+
+fn from_agent(message: FromAgent) -> Input {
+    Input::AgentTold {
+        connection: AGENT,
+        message,
+    }
+}
+
+fn suspected(element: &str) -> Input {
+    from_agent(FromAgent::Suspected {
+        element: id(element),
+        failure: 1,
+        cause: "was killed".into(),
+    })
+}
+
+fn id(name: &str) -> EntityId {
+    EntityId::new(name).unwrap()
+}
