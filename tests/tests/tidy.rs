@@ -373,7 +373,8 @@ fn dependencies(folder: &str) -> Vec<String> {
         .collect()
 }
 
-/// Every text file that belongs to the project, in the order of their paths.
+/// Every text file that belongs to the project, in the order of their paths. Some are there to be
+/// faulty, and are no UTF-8.
 fn pages() -> Vec<Page> {
     let mut pages = Vec::new();
     let mut folders = vec![top()];
@@ -391,7 +392,7 @@ fn pages() -> Vec<Page> {
                     .replace('\\', "/");
                 pages.push(Page {
                     path: shown,
-                    text: fs::read_to_string(&path).unwrap(),
+                    text: String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned(),
                 });
             }
         }
