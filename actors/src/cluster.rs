@@ -16,16 +16,20 @@ use lamplighter_policies::model::{Broker, RedisServer, StoreKind, Topology};
 use lamplighter_policies::protocol::control::{Answer, Ask};
 use lamplighter_policies::restart::{RestartDecision, RestartHistory, RestartPolicy};
 use lamplighter_runtime::broker::accepts;
-use lamplighter_runtime::broker::mosquitto::{ManagedMosquitto, MosquittoError, MosquittoSettings};
+use lamplighter_runtime::broker::mosquitto::{ManagedMosquitto, MosquittoSettings};
 use lamplighter_runtime::clock;
-use lamplighter_runtime::managed::{ManagedError, ManagedRedis, ManagedRedisSettings};
-use lamplighter_runtime::process::{Death, Process, Program, SpawnError};
-use lamplighter_runtime::transport::control::{Token, TokenError};
+use lamplighter_runtime::managed::{ManagedRedis, ManagedRedisSettings};
+use lamplighter_runtime::process::{Death, Process, Program};
+use lamplighter_runtime::transport::control::Token;
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::operator::{Operator, OperatorError};
+
+pub use error::UpError;
+
+mod error;
 
 /// How long the broker and the manager may take to be there.
 const START_TIMEOUT: Duration = Duration::from_secs(15);
@@ -56,63 +60,6 @@ pub struct UpPlan {
     pub environment: Vec<(OsString, OsString)>,
     /// Whether faults may be injected.
     pub allow_inject: bool,
-}
-
-/// Why `up` did not start, or ended other than in order.
-#[derive(Debug, thiserror::Error)]
-pub enum UpError {
-    /// Something runs there already.
-    #[error("an application runs in {0} already; stop it first, or choose another --run-directory")]
-    Busy(PathBuf),
-    /// The run directory cannot be used.
-    #[error("the run directory {path}: {source}")]
-    Directory {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The token cannot be written.
-    #[error(transparent)]
-    Token(#[from] TokenError),
-    /// A process cannot be started.
-    #[error(transparent)]
-    Spawn(#[from] SpawnError),
-    /// Redis does not start.
-    #[error(transparent)]
-    Redis(#[from] ManagedError),
-    /// Mosquitto does not start.
-    #[error(transparent)]
-    Mosquitto(#[from] MosquittoError),
-    /// A process is not there in time.
-    #[error("{name} was not ready within {START_TIMEOUT:?}; its own words are in {log}")]
-    Silent {
-        /// Which process.
-        name: String,
-        /// Where its output is.
-        log: PathBuf,
-    },
-    /// A process failed too often.
-    #[error("{name} failed too often; it last {how}; its own words are in {log}")]
-    Failed {
-        /// Which process.
-        name: String,
-        /// Its last end.
-        how: String,
-        /// Where its output is.
-        log: PathBuf,
-    },
-    /// The manager cannot be asked.
-    #[error(transparent)]
-    Operator(#[from] OperatorError),
-    /// The system refuses something.
-    #[error("cannot {attempted}: {source}")]
-    System {
-        /// What was attempted.
-        attempted: &'static str,
-        /// The system's own words.
-        source: io::Error,
-    },
 }
 
 /// How the start went.

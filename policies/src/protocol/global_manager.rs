@@ -12,13 +12,14 @@ use core::time::Duration;
 
 use super::control::{
     Answer, Ask, Assignment, Decision, ElementState, ElementStatus, FromAgent, Injection,
-    PlacedStatus, STATUS_ENTITIES_MAX, ServerStatus, ToAgent,
+    PlacedStatus, ToAgent,
 };
 use crate::ids::EntityId;
 use crate::machine::Machine;
 use crate::model::{Isolation, Topology};
 use crate::time::{Monotonic, Now};
 
+mod answers;
 #[cfg(test)]
 mod tests;
 
@@ -353,71 +354,6 @@ impl GlobalManager {
         };
         effects.push(Effect::TellAgent(agent.connection, inject));
         Ok(())
-    }
-
-    fn answer_ready(&mut self, effects: &mut Vec<Effect>) {
-        let mut running = 0;
-        let mut failed = Vec::new();
-        for (element, placed) in &self.elements {
-            match &placed.status.state {
-                ElementState::Running => running += 1,
-                ElementState::Failed { reason } => failed.push((element.clone(), reason.clone())),
-                ElementState::Unassigned
-                | ElementState::Waiting
-                | ElementState::Starting
-                | ElementState::Suspected
-                | ElementState::BackingOff
-                | ElementState::Stopping
-                | ElementState::Stopped => return,
-            }
-        }
-        let answer = Answer::Ready { running, failed };
-        let waiting = core::mem::take(&mut self.awaiting_ready);
-        effects.extend(
-            waiting
-                .into_iter()
-                .map(|to| Effect::Answer(to, answer.clone())),
-        );
-    }
-
-    /// Answers the queries that are complete, or due at `now`.
-    fn answer_queries(&mut self, now: Option<Monotonic>, effects: &mut Vec<Effect>) {
-        let is_due = |query: &Query| now.is_some_and(|now| query.deadline <= now);
-        let done: Vec<(u64, ConnectionId)> = self
-            .queries
-            .iter()
-            .filter(|(_, query)| query.awaited.is_empty() || is_due(query))
-            .map(|(request, query)| (*request, query.asked_by))
-            .collect();
-        for (request, to) in done {
-            self.queries.remove(&request);
-            self.answer_status(to, effects);
-        }
-    }
-
-    fn answer_status(&self, to: ConnectionId, effects: &mut Vec<Effect>) {
-        let elements: Vec<PlacedStatus> = self.elements.values().cloned().collect();
-        let servers: Vec<ServerStatus> = self
-            .servers
-            .iter()
-            .map(|(server, agent)| ServerStatus {
-                server: server.clone(),
-                agent: agent.as_ref().map(|agent| agent.pid),
-            })
-            .collect();
-        let mut elements = elements.chunks(STATUS_ENTITIES_MAX);
-        let mut servers = servers.chunks(STATUS_ENTITIES_MAX);
-        loop {
-            let answer = Answer::Status {
-                elements: elements.next().unwrap_or_default().to_vec(),
-                servers: servers.next().unwrap_or_default().to_vec(),
-                more: elements.len() + servers.len() > 0,
-            };
-            effects.push(Effect::Answer(to, answer));
-            if elements.len() + servers.len() == 0 {
-                return;
-            }
-        }
     }
 
     fn stop(&mut self, now: Now, effects: &mut Vec<Effect>) {

@@ -1,6 +1,7 @@
 use alloc::vec;
 
 use super::*;
+use crate::protocol::control::ServerStatus;
 
 #[test]
 fn a_suspected_element_is_restarted_in_place() {
