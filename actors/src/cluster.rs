@@ -44,6 +44,8 @@ const EXIT_TIMEOUT: Duration = Duration::from_secs(4);
 pub const TOKEN_FILE: &str = "token";
 /// Where the manager listens.
 pub const ADDRESS_FILE: &str = "manager.address";
+/// Where the broker is, as a URL, for whoever wants to speak with the application's devices.
+pub const BROKER_FILE: &str = "broker.url";
 
 /// What `up` needs to know.
 #[derive(Clone, Debug)]
@@ -69,6 +71,8 @@ pub struct Started {
     pub running: u32,
     /// Those that do not, with the reason.
     pub failed: Vec<(EntityId, String)>,
+    /// Where the broker is, as a URL.
+    pub broker: String,
     /// From the call to the last element's being ready.
     pub took: Duration,
 }
@@ -97,6 +101,7 @@ pub async fn up(
         mosquitto: None,
         redis: None,
         manager: None,
+        broker: String::new(),
     };
     tokio::pin!(stop);
     let outcome = tokio::select! {
@@ -109,6 +114,7 @@ pub async fn up(
             ready(Started {
                 running,
                 failed,
+                broker: cluster.broker.clone(),
                 took,
             });
             cluster.keep(&mut died, stop).await
@@ -128,6 +134,7 @@ struct Cluster {
     mosquitto: Option<ManagedMosquitto>,
     redis: Option<ManagedRedis>,
     manager: Option<SocketAddr>,
+    broker: String,
 }
 
 struct Child {
@@ -155,8 +162,16 @@ impl Cluster {
             arguments.extend(["--store-url".into(), url.into()]);
         }
         if let Some(url) = self.start_broker().await? {
-            arguments.extend(["--broker-url".into(), url.into()]);
+            arguments.extend(["--broker-url".into(), url.clone().into()]);
+            self.broker = url;
+        } else if let Broker::External { url, .. } = &self.plan.topology.broker {
+            self.broker.clone_from(url);
         }
+        let told = self.plan.run_directory.join(BROKER_FILE);
+        std::fs::write(told, format!("{}\n", self.broker)).map_err(|source| UpError::System {
+            attempted: "write where the broker is into the run directory",
+            source,
+        })?;
         if self.plan.allow_inject {
             arguments.push("--allow-inject".into());
         }

@@ -186,6 +186,8 @@ async fn a_drill_kills_an_element_and_its_repair_is_measured() {
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(json["elements"][1]["restarts"], 2);
     assert_eq!(json["elements"][1]["log_length"], 2);
+    let broker = json["broker"].as_str().unwrap();
+    assert!(up.ready_line.contains(&format!("; broker {broker}\n")));
     up.stop().await;
 }
 

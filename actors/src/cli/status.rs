@@ -11,6 +11,7 @@ use lamplighter_runtime::clock;
 use serde_json::json;
 
 use super::{CommandError, RunDirectory, in_system, print};
+use crate::cluster::BROKER_FILE;
 use crate::operator::Operator;
 
 /// Show how every element is.
@@ -30,7 +31,10 @@ impl Status {
             in_system(async { Ok(Operator::find(&directory).await?.status().await?) })?;
         let now = clock::wall();
         if self.json {
-            print(&format!("{:#}\n", as_json(&servers, &elements, now)));
+            let broker = std::fs::read_to_string(directory.join(BROKER_FILE)).ok();
+            let mut status = as_json(&servers, &elements, now);
+            status["broker"] = json!(broker.as_deref().map(str::trim));
+            print(&format!("{status:#}\n"));
         } else {
             print(&as_table(&servers, &elements, now));
         }

@@ -63,9 +63,13 @@ impl Up {
 
 fn ready_line(name: &str, started: &Started) -> String {
     let milliseconds = started.took.as_secs_f64() * 1_000.0;
-    let running = started.running;
+    let Started {
+        running, broker, ..
+    } = started;
     if started.failed.is_empty() {
-        return format!("{name} is ready: {running} elements run, after {milliseconds:.0} ms\n");
+        return format!(
+            "{name} is ready: {running} elements run, after {milliseconds:.0} ms; broker {broker}\n"
+        );
     }
     let failed: Vec<String> = started
         .failed
