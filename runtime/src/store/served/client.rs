@@ -1,20 +1,20 @@
 //! The asking side.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::time::WallClock;
 use serde_bytes::ByteBuf;
 use tokio::io::{ReadHalf, WriteHalf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep, timeout};
 
+use super::flight::{Flight, settle};
 use super::{
-    Address, Answer, Ask, FRAME_BYTES_MAX, FRAME_MARGIN_BYTES, FromStore, IN_FLIGHT_MAX, Page,
-    Rest, Stream, ToStore, Token, dial,
+    Address, Answer, Ask, FRAME_BYTES_MAX, FRAME_MARGIN_BYTES, FromStore, Page, Rest, Stream,
+    ToStore, Token, dial,
 };
 use crate::store::{Delta, Fence, Nonce, Saved, StableStore, StoreError, Summary};
 use crate::transport::frame::{FrameError, FrameReceiver, FrameSender, Frames};
@@ -26,7 +26,7 @@ const QUEUE_MAX: usize = 16_384;
 const QUEUE_BYTES_MAX: usize = 128 << 20;
 
 /// How long an answer may take before the connection is given up.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,7 +48,7 @@ struct Queue {
     waiting_bytes: Arc<AtomicUsize>,
 }
 
-type Replied = Result<(Answer, Page), StoreError>;
+pub(super) type Replied = Result<(Answer, Page), StoreError>;
 
 /// A request, and where its answer goes.
 #[derive(Debug)]
@@ -155,7 +155,7 @@ impl Served {
     }
 }
 
-fn unavailable(attempted: &str, reason: &str) -> StoreError {
+pub(super) fn unavailable(attempted: &str, reason: &str) -> StoreError {
     StoreError::Unavailable {
         attempted: attempted.into(),
         reason: reason.into(),
@@ -450,89 +450,5 @@ async fn receive_all(
             FromStore::Answer { id, answer } => flight.arrive(id, answer),
             FromStore::Welcome | FromStore::Stranger => return "it repeats its greeting".into(),
         }
-    }
-}
-
-/// What is unanswered on one connection.
-#[derive(Debug)]
-struct Flight {
-    room: Arc<Semaphore>,
-    asked: Mutex<BTreeMap<u64, Asked>>,
-}
-
-#[derive(Debug)]
-struct Asked {
-    attempted: String,
-    at: Instant,
-    page: Page,
-    answer: oneshot::Sender<Replied>,
-    _room: OwnedSemaphorePermit,
-}
-
-impl Default for Flight {
-    fn default() -> Self {
-        Self {
-            room: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
-            asked: Mutex::default(),
-        }
-    }
-}
-
-impl Flight {
-    fn depart(
-        &self,
-        id: u64,
-        attempted: String,
-        answer: oneshot::Sender<Replied>,
-        room: OwnedSemaphorePermit,
-    ) {
-        let (at, page) = (Instant::now(), Page::default());
-        let asked = Asked {
-            attempted,
-            at,
-            page,
-            answer,
-            _room: room,
-        };
-        self.asked().insert(id, asked);
-    }
-
-    fn add(&self, id: u64, page: Page) {
-        if let Some(asked) = self.asked().get_mut(&id) {
-            asked.at = Instant::now();
-            asked.page.fields.extend(page.fields);
-            asked.page.log.extend(page.log);
-            asked.page.letters.extend(page.letters);
-        }
-    }
-
-    fn arrive(&self, id: u64, answer: Result<Answer, StoreError>) {
-        if let Some(asked) = self.asked().remove(&id) {
-            settle(asked.answer, answer.map(|answer| (answer, asked.page)));
-        }
-    }
-
-    fn is_overdue(&self) -> bool {
-        self.asked()
-            .values()
-            .any(|asked| asked.at.elapsed() >= ANSWER_TIMEOUT)
-    }
-
-    fn give_up(self, reason: &str) {
-        for asked in std::mem::take(&mut *self.asked()).into_values() {
-            settle(asked.answer, Err(unavailable(&asked.attempted, reason)));
-        }
-    }
-
-    fn asked(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Asked>> {
-        // Every change to the map is one call, so a panic elsewhere leaves it whole.
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Answers; whoever asked may have gone away.
-fn settle(answer: oneshot::Sender<Replied>, replied: Replied) {
-    if answer.send(replied).is_err() {
-        tracing::trace!("nobody waits for this answer of the store");
     }
 }

@@ -6,6 +6,7 @@
 //! serving process has given to those it started, so that strangers are refused.
 
 mod client;
+mod flight;
 mod server;
 
 use std::fmt;
