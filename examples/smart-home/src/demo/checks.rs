@@ -117,6 +117,11 @@ fn each_once(broken: &Evidence, untouched: &Evidence) -> Check {
     let mut differences = Vec::new();
     for (element, expected) in &untouched.states {
         let found = broken.states.get(element).unwrap_or(&Value::Null);
+        // Two houses that both cannot say their state agree on nothing.
+        if !expected.is_object() {
+            differences.push(format!("{element}: no state to compare with: {expected}"));
+            continue;
+        }
         compared += compare(element, expected, found, &mut differences);
     }
     let surplus: u64 = [broken, untouched].map(surplus).iter().sum();
@@ -364,6 +369,16 @@ mod tests {
         for (number, (spoil, expected)) in cases.into_iter().enumerate() {
             assert_eq!(failed_after(spoil), expected, "case {number}");
         }
+    }
+
+    #[test]
+    fn two_houses_that_cannot_tell_their_state_do_not_agree() {
+        let mute = Evidence {
+            states: [("orchestrator".to_owned(), json!("no answer"))].into(),
+            ..Evidence::default()
+        };
+        let check = each_once(&mute, &mute);
+        assert!(!check.held, "{check:?}");
     }
 
     #[test]
