@@ -5,9 +5,11 @@
 
 #![allow(clippy::print_stdout, reason = "a program for people")]
 
+mod brokers;
 mod limits;
 mod load;
 mod raw_disk;
+mod raw_mqtt;
 mod raw_redis;
 mod report;
 mod saving;
@@ -58,10 +60,11 @@ fn run(wanted: &[String]) -> Outcome<()> {
 }
 
 /// What to run, by name.
-const GROUPS: [(&str, Measure); 3] = [
+const GROUPS: [(&str, Measure); 4] = [
     ("redis", stores::redis),
     ("redis-always", stores::redis_always),
     ("embedded", stores::embedded),
+    ("broker", brokers::alone),
 ];
 
 /// The machine, as far as it matters to the figures.
