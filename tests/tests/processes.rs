@@ -419,10 +419,8 @@ impl Up {
 
     fn process(&self, role: &str) -> u32 {
         let is_role = |pid: &u32| arguments(*pid).starts_with(role);
-        self.marked()
-            .into_iter()
-            .find(is_role)
-            .expect("the role runs")
+        let found = self.marked().into_iter().find(is_role);
+        found.expect("the role runs")
     }
 
     /// Stops it as a user does, and sees that nothing is left.

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use lamplighter_policies::time::Monotonic;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::Instant;
 
 use super::client::{ANSWER_TIMEOUT, Replied, unavailable};
 use super::{Answer, IN_FLIGHT_MAX, Page};
+use crate::clock::monotonic;
 use crate::store::StoreError;
 
 /// What is unanswered on one connection.
@@ -20,7 +21,7 @@ pub(super) struct Flight {
 #[derive(Debug)]
 struct Asked {
     attempted: String,
-    at: Instant,
+    at: Monotonic,
     page: Page,
     answer: oneshot::Sender<Replied>,
     _room: OwnedSemaphorePermit,
@@ -43,7 +44,7 @@ impl Flight {
         answer: oneshot::Sender<Replied>,
         room: OwnedSemaphorePermit,
     ) {
-        let (at, page) = (Instant::now(), Page::default());
+        let (at, page) = (monotonic(), Page::default());
         let asked = Asked {
             attempted,
             at,
@@ -56,7 +57,7 @@ impl Flight {
 
     pub(super) fn add(&self, id: u64, page: Page) {
         if let Some(asked) = self.asked().get_mut(&id) {
-            asked.at = Instant::now();
+            asked.at = monotonic();
             asked.page.fields.extend(page.fields);
             asked.page.log.extend(page.log);
             asked.page.letters.extend(page.letters);
@@ -72,7 +73,7 @@ impl Flight {
     pub(super) fn is_overdue(&self) -> bool {
         self.asked()
             .values()
-            .any(|asked| asked.at.elapsed() >= ANSWER_TIMEOUT)
+            .any(|asked| monotonic() - asked.at >= ANSWER_TIMEOUT)
     }
 
     pub(super) fn give_up(self, reason: &str) {
