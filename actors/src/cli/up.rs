@@ -28,6 +28,9 @@ pub(super) struct Up {
     /// Let `inject` break elements
     #[arg(long, env = "LAMPLIGHTER_ALLOW_INJECT")]
     allow_inject: bool,
+    /// Stop when standard input ends: whoever started it is gone
+    #[arg(long)]
+    lifeline: bool,
 }
 
 impl Up {
@@ -49,7 +52,7 @@ impl Up {
             topology,
         };
         in_system(async move {
-            let stop = stop_requested(false).map_err(system("watch for signals"))?;
+            let stop = stop_requested(self.lifeline).map_err(system("watch for signals"))?;
             up(
                 plan,
                 |started| print(&ready_line(name.as_str(), &started)),

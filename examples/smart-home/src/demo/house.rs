@@ -88,7 +88,10 @@ impl House {
 
         let program = programs.join("smart-home");
         let mut command = command_of(&program, folder);
-        command.arg("up").arg(&file).arg("--allow-inject");
+        command
+            .arg("up")
+            .arg(&file)
+            .args(["--allow-inject", "--lifeline"]);
         let (process, output) = spawn(command, folder, "application")?;
         let process = ready("the application", process, output, folder).await?;
         let application = Application {
