@@ -64,8 +64,8 @@ pub(crate) trait Hosted {
     fn handle(&mut self, task: Task) -> Result<Handled, String>;
     /// The state as it is to be saved.
     fn save(&mut self) -> Result<SavedFields, StateFault>;
-    /// Whether bytes are an input of this element.
-    fn accepts(&self, payload: &[u8]) -> Result<(), String>;
+    /// Makes the next call of the handler panic, for a drill.
+    fn panic_next(&mut self);
 }
 
 /// An element and its present instance.
@@ -74,6 +74,7 @@ pub(crate) struct Instance<E> {
     initial: Vec<u8>,
     appliance_ports: BTreeSet<String>,
     element: Option<E>,
+    panic_next: bool,
 }
 
 impl<E: Element> Instance<E> {
@@ -84,6 +85,7 @@ impl<E: Element> Instance<E> {
             initial,
             appliance_ports,
             element: None,
+            panic_next: false,
         }
     }
 
@@ -109,7 +111,9 @@ impl<E: Element> Instance<E> {
         let Some(mut element) = self.element.take() else {
             return Err("there is no instance".to_owned());
         };
+        let drill = !given.replay && std::mem::take(&mut self.panic_next);
         let outcome = guarded(move || {
+            assert!(!drill, "asked for by a drill");
             let mut context = Context::new(given);
             let outcome = step(&mut element, &mut context).map_err(|failure| failure.to_string());
             (element, context.into_wishes(), outcome)
@@ -268,12 +272,20 @@ impl<E: Element> Hosted for Instance<E> {
         Ok(fields)
     }
 
-    fn accepts(&self, payload: &[u8]) -> Result<(), String> {
-        let decoded = guarded(|| message_pack::decode::<E::Event>(payload).map(drop));
-        decoded
-            .map_err(|e| e.to_string())?
-            .map_err(|e| e.to_string())
+    fn panic_next(&mut self) {
+        self.panic_next = true;
     }
+}
+
+/// Says whether bytes are an input of an element.
+pub(crate) type Accepts = fn(&[u8]) -> Result<(), String>;
+
+/// Whether bytes are an input of `E`.
+pub(crate) fn accepts<E: Element>(payload: &[u8]) -> Result<(), String> {
+    let decoded = guarded(|| message_pack::decode::<E::Event>(payload).map(drop));
+    decoded
+        .map_err(|e| e.to_string())?
+        .map_err(|e| e.to_string())
 }
 
 fn decode_state<E: Element>(saved: SavedFields) -> Result<E, String> {

@@ -8,12 +8,15 @@ compile_error!(
      remove `panic = \"abort\"` from the profile"
 );
 
+mod app;
 mod author;
 pub mod cli;
 pub mod cluster;
+pub mod dead_letter;
 mod encoding;
 pub mod fog_agent;
 pub mod global_manager;
+mod host;
 mod instance;
 mod lifecycle_manager;
 pub mod operator;
@@ -23,6 +26,7 @@ pub mod shell;
 pub mod spec;
 mod testkit;
 
+pub use app::{App, Error, Result, app};
 pub use author::{
     Change, Context, Element, Emission, Event, Failure, Fields, Outcome, Output, TimerSetting,
     Timestamp, Valid,

@@ -46,6 +46,12 @@ pub trait Perform: Sized + 'static {
     /// Inputs told through `role` reach only the incarnation that asked: if it failed meanwhile,
     /// they are dropped. What must reach its successor too is told through [`Role::lasting`].
     fn perform(&mut self, now: Now, effect: EffectOf<Self>, role: &Role<InputOf<Self>>);
+
+    /// A completion that was there at once; told before the next effect is performed and before
+    /// anything from the mailbox.
+    fn answer(&mut self) -> Option<InputOf<Self>> {
+        None
+    }
 }
 
 /// The inputs of a performer's machine.
@@ -193,9 +199,15 @@ impl<P: Perform> Shell<P> {
                 tracing::trace!(role = %name, ?input);
                 living.machine.handle(now, input, effects);
             }
-            for effect in effects.drain(..) {
+            let mut waiting = VecDeque::from(std::mem::take(effects));
+            while let Some(effect) = waiting.pop_front() {
                 tracing::trace!(role = %name, ?effect);
                 living.performer.perform(now, effect, &living.role);
+                while let Some(answer) = living.performer.answer() {
+                    tracing::trace!(role = %name, ?answer);
+                    living.machine.handle(now, answer, effects);
+                }
+                waiting.extend(effects.drain(..));
             }
         })
     }

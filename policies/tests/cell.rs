@@ -18,7 +18,7 @@ use lamplighter_policies::time::{Monotonic, Now, WallClock};
 use proptest::prelude::*;
 
 fn id(name: &str) -> EntityId {
-    EntityId::new(name).unwrap()
+    EntityId::new(name).expect("a valid id")
 }
 
 fn settings() -> CellSettings {
@@ -221,10 +221,14 @@ impl World {
             }
             Effect::Send { envelopes, .. } => self.deliver_downstream(envelopes),
             Effect::GiveUp { cause, .. } => panic!("gave up: {cause}"),
-            other => assert!(
-                matches!(other, Effect::Ready { .. } | Effect::Mended { .. }),
-                "{other:?}"
-            ),
+            Effect::Ready { .. } | Effect::Mended { .. } => {}
+            unexpected @ (Effect::Release { .. }
+            | Effect::Actuate { .. }
+            | Effect::Compare { .. }
+            | Effect::Bury { .. }
+            | Effect::ReportUnknown { .. }
+            | Effect::Report { .. }
+            | Effect::Stop) => panic!("{unexpected:?}"),
         }
     }
 

@@ -45,7 +45,6 @@ pub(super) struct Bench<E: Element> {
     replayed: Vec<Taken>,
     /// Up to where outputs were taken, so that a replay does not show them again.
     taken_upto: u64,
-    panic_next: bool,
     dead_letters: Vec<String>,
     gave_up: Option<String>,
 }
@@ -66,7 +65,6 @@ impl<E: Element> Bench<E> {
             emitted: Vec::new(),
             replayed: Vec::new(),
             taken_upto: 0,
-            panic_next: false,
             dead_letters: Vec::new(),
             gave_up: None,
         };
@@ -195,6 +193,7 @@ impl<E: Element> Bench<E> {
             | Effect::Actuate { .. }
             | Effect::Compare { .. }
             | Effect::ReportUnknown { .. }
+            | Effect::Report { .. }
             | Effect::Ready { .. }
             | Effect::Mended { .. }
             | Effect::Stop => {}
@@ -223,11 +222,6 @@ impl<E: Element> Bench<E> {
 
     fn handle(&mut self, task: Task) -> Input {
         let index = task.index;
-        if !task.replay && std::mem::take(&mut self.panic_next) {
-            self.instance.lose();
-            let cause = "panic: asked for by the test".to_owned();
-            return Input::HandlerFailed { index, cause };
-        }
         let expired = task.expired;
         match self.instance.handle(task) {
             Ok(handled) => {
@@ -306,7 +300,7 @@ impl<E: Element> Bench<E> {
     }
 
     pub(super) fn panic_at_next_event(&mut self) {
-        self.panic_next = true;
+        self.instance.panic_next();
     }
 }
 

@@ -4,11 +4,13 @@
 //! order, what it sent on the last one. What was already logged of that is a piece of the end of the
 //! log, so it is recognised by content: as long as the messages of a new connection go on matching
 //! consecutive logged ones, they are repeats. Nothing depends on MQTT's DUP flag, which not every
-//! broker sets. Equal contents right at that seam cannot be told apart; the rule then prefers to
-//! handle one twice over losing one, so a device whose equal reports must count says when it made
-//! them, as zigbee2mqtt does with `last_seen`.
+//! broker sets and not every client library shows.
+//!
+//! Content tells events apart only where a device's reports differ, as zigbee2mqtt's do by `last_seen`.
+//! A device that was heard to say the same thing twice is taken at its word: of such a device an event
+//! may be handled twice after a crash, and none is ever lost.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 /// How many logged events of one binding are remembered: more than a client may leave unanswered.
@@ -48,7 +50,8 @@ impl Repeats {
         if self.connection != Some(connection) {
             // The first message of a connection: repeats, if any, begin at its last occurrence.
             self.connection = Some(connection);
-            self.cursor = self.remembered.iter().rposition(|known| *known == digest);
+            let last = self.remembered.iter().rposition(|known| *known == digest);
+            self.cursor = last.filter(|_| self.tells_apart());
         }
         if let Some(at) = self.cursor {
             if self.remembered.get(at) == Some(&digest) {
@@ -59,6 +62,14 @@ impl Repeats {
         }
         self.remember(digest);
         false
+    }
+}
+
+impl Repeats {
+    /// Whether no two of the remembered events were alike, and there are enough of them to say so.
+    fn tells_apart(&self) -> bool {
+        let distinct: BTreeSet<u64> = self.remembered.iter().copied().collect();
+        self.remembered.len() > 1 && distinct.len() == self.remembered.len()
     }
 }
 
@@ -86,14 +97,22 @@ mod tests {
     fn what_is_sent_again_on_a_new_connection_is_recognised() {
         let mut repeats = Repeats::default();
         assert_eq!(new_ones(&mut repeats, 1, &[1, 2, 3, 4]), [1, 2, 3, 4]);
-        assert_eq!(new_ones(&mut repeats, 2, &[3, 4, 5, 3]), [5, 3]);
-        assert_eq!(new_ones(&mut repeats, 3, &[6]), [6]);
+        assert_eq!(new_ones(&mut repeats, 2, &[3, 4, 5, 6]), [5, 6]);
+        assert_eq!(new_ones(&mut repeats, 3, &[6, 7]), [7]);
     }
 
     #[test]
     fn equal_contents_on_one_connection_are_two_events() {
         let mut repeats = Repeats::default();
         assert_eq!(new_ones(&mut repeats, 1, &[1, 1, 1]), [1, 1, 1]);
+    }
+
+    #[test]
+    fn a_device_that_says_the_same_thing_again_is_never_passed_over() {
+        let mut repeats = Repeats::default();
+        assert_eq!(new_ones(&mut repeats, 1, &[7]), [7]);
+        assert_eq!(new_ones(&mut repeats, 2, &[7, 7]), [7, 7]);
+        assert_eq!(new_ones(&mut repeats, 3, &[7]), [7]);
     }
 
     #[test]

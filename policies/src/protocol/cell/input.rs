@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::EntityId;
 use crate::physical_world::{EventId, Position};
-use crate::protocol::messages::Envelope;
+use crate::protocol::messages::{ElementReport, Envelope};
 use crate::state_saving::{
     Batch, Command, Properties, Record, SavedCommands, SavedOutbox, TimerChange, Timers,
 };
@@ -99,6 +99,11 @@ pub enum Input {
     CheckpointFailed {
         /// What the store said.
         cause: Cause,
+    },
+    /// Somebody wants to know how the element is.
+    ReportAsked {
+        /// Given back in [`Effect::Report`].
+        request: u64,
     },
     /// The bindings' transport is up, for the first time or again.
     Connected,
@@ -319,6 +324,13 @@ pub enum Effect {
         replayed: u64,
         /// How long folding took.
         took: Duration,
+    },
+    /// Say how the element is.
+    Report {
+        /// As it came.
+        request: u64,
+        /// How it is; epoch and trouble are the shell's to fill in.
+        report: ElementReport,
     },
     /// A handler failed and the element is mended.
     Mended {

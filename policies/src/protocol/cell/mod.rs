@@ -22,6 +22,7 @@ pub use settings::{CellSettings, InboundLink, OutboundLink, Source, Target};
 use crate::ids::EntityId;
 use crate::machine::Machine;
 use crate::physical_world::Position;
+use crate::protocol::messages::ElementReport;
 use crate::restart::RestartHistory;
 use crate::state_saving::{Commands, Inbound, Outbox, Record, Repeats, Timers, monotonic_at};
 use crate::time::{Monotonic, Now, WallClock};
@@ -224,22 +225,32 @@ impl Cell {
         }
     }
 
+    fn report(&self) -> ElementReport {
+        let Counters {
+            panics,
+            dead_letters,
+            duplicates,
+            ..
+        } = self.counters;
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        ElementReport {
+            epoch: 0,
+            head: self.log.durable,
+            checkpoint: self.checkpoint.upto,
+            checkpoint_at: self.checkpoint.taken_at,
+            panics,
+            dead_letters,
+            duplicates,
+            unacknowledged: count(self.unacknowledged()),
+            queued: count(self.queued()),
+            trouble: None,
+        }
+    }
+
     /// What it counted since it was made.
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.counters
-    }
-
-    /// The index of the last durable record.
-    #[must_use]
-    pub fn logged(&self) -> u64 {
-        self.log.durable
-    }
-
-    /// The index up to which the last checkpoint covers the log, and when it was taken.
-    #[must_use]
-    pub fn checkpointed(&self) -> (u64, Option<WallClock>) {
-        (self.checkpoint.upto, self.checkpoint.taken_at)
     }
 
     /// Inputs that wait to be logged or handled.
@@ -317,6 +328,10 @@ impl Machine for Cell {
             Input::Compared { link, shown } => self.compared(now, &link, &shown, effects),
             Input::Checkpointed { upto } => self.checkpointed_upto(now, upto, effects),
             Input::CheckpointFailed { cause } => self.checkpoint_failed(now, cause, effects),
+            Input::ReportAsked { request } => {
+                let report = self.report();
+                effects.push(Effect::Report { request, report });
+            }
             Input::Connected => self.connected(now, effects),
             Input::StopRequested => self.stop(effects),
         }

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use paho_mqtt::{
@@ -24,6 +24,9 @@ const RECEIVE_MAX: u16 = 100;
 const PACKET_OVERHEAD_BYTES: usize = 64 << 10;
 /// Mosquitto looks for silent clients every 5 s, beyond the 1.5 keep-alives that the standard grants.
 const BROKER_NOTICES_WITHIN: Duration = Duration::from_secs(6);
+
+/// Numbers the connections of this process.
+static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
 
 static CONNECTING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
@@ -280,6 +283,7 @@ fn listen(
     let log_within = options.log_within;
     let hold = keep_alive(options) * 3 / 2 + BROKER_NOTICES_WITHIN;
     let is_cut = AtomicBool::new(false);
+    let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
     client.set_message_callback(move |_, message| {
         // Paho passes nothing when the connection is lost, which the other callbacks tell us.
         let Some(message) = message else { return };
@@ -287,7 +291,7 @@ fn listen(
         if is_cut.load(Ordering::Acquire) {
             return;
         }
-        let Err(NotTaken(reason)) = receive(&handler, &message, log_within) else {
+        let Err(NotTaken(reason)) = receive(&handler, &message, connection, log_within) else {
             return;
         };
         tracing::warn!(topic = message.topic(), reason, "a message was not taken");

@@ -25,6 +25,9 @@ pub struct Incoming {
     pub expiry: Option<Duration>,
     /// What the publisher attached.
     pub user_properties: Vec<(String, String)>,
+    /// Which connection of this process brought it. First thing on a new one, a broker sends again
+    /// what was not answered on the last.
+    pub connection: u64,
 }
 
 /// The handler's answer: when may the broker forget the message?
@@ -77,9 +80,10 @@ pub(super) struct NotTaken(pub(super) String);
 pub(super) fn receive(
     handler: &Handler,
     message: &Message,
+    connection: u64,
     within: Duration,
 ) -> Result<(), NotTaken> {
-    let incoming = incoming(message);
+    let incoming = incoming(message, connection);
     // An unwinding panic would leave a C function, which ends the process.
     match catch_unwind(AssertUnwindSafe(|| handler(incoming))) {
         Ok(Reception::Done) => Ok(()),
@@ -104,7 +108,7 @@ pub(super) fn receive(
     }
 }
 
-fn incoming(message: &Message) -> Incoming {
+fn incoming(message: &Message, connection: u64) -> Incoming {
     let properties = message.properties();
     let expiry = properties.get_int(PropertyCode::MessageExpiryInterval);
     Incoming {
@@ -114,5 +118,6 @@ fn incoming(message: &Message) -> Incoming {
         retained: message.retained(),
         expiry: expiry.map(|seconds| Duration::from_secs(u64::from(seconds.cast_unsigned()))),
         user_properties: properties.user_iter().collect(),
+        connection,
     }
 }

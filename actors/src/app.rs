@@ -1,0 +1,104 @@
+//! An application: the elements that a program has, and its command line.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lamplighter_policies::ids::EntityId;
+use lamplighter_runtime::process::HostLink;
+
+use crate::author::Element;
+use crate::cli;
+use crate::instance::{self, Accepts, Hosted, Instance};
+
+/// What a program's `main` returns.
+pub type Result = std::result::Result<(), Error>;
+
+/// Why a command failed. Shown to people by both `Display` and `Debug`, because a `main` that returns
+/// it prints the latter.
+pub struct Error(cli::CommandError);
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// A kind of element, its type forgotten.
+pub(crate) struct Kind {
+    pub(crate) make: fn(EntityId, Vec<u8>, BTreeSet<String>) -> Box<dyn Hosted>,
+    pub(crate) accepts: Accepts,
+}
+
+/// A program under construction.
+#[derive(Default)]
+pub struct App {
+    kinds: BTreeMap<String, Kind>,
+}
+
+/// Begins a program: register its elements, then [`App::run`].
+///
+/// ```no_run
+/// use lamplighter::prelude::*;
+///
+/// #[derive(Serialize, Deserialize, Default)]
+/// struct Counter { presses: u64 }
+///
+/// impl Element for Counter {
+///     type Event = ();
+///     fn handle(&mut self, _: Event<()>, _: &mut Context<Self>) -> Outcome {
+///         self.presses += 1;
+///         Ok(())
+///     }
+/// }
+///
+/// fn main() -> lamplighter::Result {
+///     lamplighter::app().element::<Counter>("Counter").run()
+/// }
+/// ```
+#[must_use]
+pub fn app() -> App {
+    App::default()
+}
+
+impl App {
+    /// Registers an element under the name by which the topology's `kind` calls it.
+    #[must_use]
+    pub fn element<E: Element>(mut self, kind: &str) -> Self {
+        let make = |id, initial, ports| -> Box<dyn Hosted> {
+            Box::new(Instance::<E>::new(id, initial, ports))
+        };
+        self.kinds.insert(
+            kind.to_owned(),
+            Kind {
+                make,
+                accepts: instance::accepts::<E>,
+            },
+        );
+        self
+    }
+
+    /// Runs what the command line says: check a topology, start the application, look at it.
+    ///
+    /// # Errors
+    /// Why the command failed.
+    pub fn run(self) -> Result {
+        cli::run(&self).map_err(Error)
+    }
+}
+
+impl cli::Application for App {
+    fn kinds(&self) -> Vec<String> {
+        self.kinds.keys().cloned().collect()
+    }
+
+    async fn run_host(&self, link: HostLink) -> std::result::Result<(), String> {
+        crate::host::run(&self.kinds, link).await
+    }
+}

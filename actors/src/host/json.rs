@@ -1,0 +1,143 @@
+//! What devices say and understand, JSON, to and from the encoding of elements.
+
+use std::collections::BTreeMap;
+
+use lamplighter_policies::state_saving::Properties;
+use lamplighter_runtime::message_pack;
+use serde_json::Value;
+
+use crate::encoding::{Encoded, variant_prefix};
+
+/// The largest payload that a device may send.
+pub(super) const PAYLOAD_BYTES_MAX: usize = 256 << 10;
+
+/// Turns what a device said into the variant `variant` of an element's input.
+///
+/// A payload that is no JSON is taken as text, as some devices send bare words; an empty one is null.
+pub(super) fn to_input(variant: &str, payload: &[u8]) -> Result<Vec<u8>, String> {
+    if payload.len() > PAYLOAD_BYTES_MAX {
+        return Err(format!(
+            "it has {} bytes, and a device's message may have {PAYLOAD_BYTES_MAX}",
+            payload.len()
+        ));
+    }
+    let text = std::str::from_utf8(payload).map_err(|e| format!("it is not UTF-8: {e}"))?;
+    let value = match text.trim() {
+        "" => Value::Null,
+        text => serde_json::from_str(text).unwrap_or_else(|_| Value::from(text)),
+    };
+    let body = Encoded::of(&value).map_err(|e| e.to_string())?;
+    Ok([variant_prefix(variant), body.into_bytes()].concat())
+}
+
+/// Turns a command's properties into what a device understands. A command that is not a map stands
+/// alone.
+pub(super) fn of_command(properties: &Properties) -> Result<Vec<u8>, String> {
+    let values = values(properties)?;
+    let whole = match values.get(crate::encoding::WHOLE) {
+        Some(alone) if values.len() == 1 => alone.clone(),
+        Some(_) | None => Value::Object(values.into_iter().collect()),
+    };
+    Ok(match whole {
+        // A bare word, as devices with one command each expect it.
+        Value::String(word) => word.into_bytes(),
+        other => other.to_string().into_bytes(),
+    })
+}
+
+/// The names of the properties that a device's report shows as the command wants them.
+pub(super) fn shown(properties: &Properties, report: &[u8]) -> Vec<String> {
+    let Ok(Value::Object(report)) = serde_json::from_slice(report) else {
+        return Vec::new();
+    };
+    let Ok(values) = values(properties) else {
+        return Vec::new();
+    };
+    let same = |(name, value): &(String, Value)| report.get(name) == Some(value);
+    values
+        .into_iter()
+        .filter(same)
+        .map(|(name, _)| name)
+        .collect()
+}
+
+/// What asks a device to report these properties, by zigbee2mqtt's convention.
+pub(super) fn question(properties: &Properties) -> Vec<u8> {
+    let empty = |name: &String| (name.clone(), Value::from(""));
+    Value::Object(properties.keys().map(empty).collect())
+        .to_string()
+        .into_bytes()
+}
+
+fn values(properties: &Properties) -> Result<BTreeMap<String, Value>, String> {
+    let value = |(name, bytes): (&String, &serde_bytes::ByteBuf)| {
+        let value = message_pack::decode::<Value>(bytes);
+        value
+            .map(|value| (name.clone(), value))
+            .map_err(|e| format!("property {name:?}: {e}"))
+    };
+    properties.iter().map(value).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_bytes::ByteBuf;
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Deserialize, Debug, PartialEq)]
+    enum Input {
+        Motion {
+            occupancy: bool,
+            illuminance: Option<u32>,
+        },
+        Action(String),
+        Gone,
+    }
+
+    fn input(variant: &str, payload: &str) -> Input {
+        message_pack::decode(&to_input(variant, payload.as_bytes()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_devices_payload_becomes_a_variant_of_the_input() {
+        let payload =
+            r#"{"battery":100,"illuminance":16,"occupancy":true,"update":{"state":null}}"#;
+        let motion = Input::Motion {
+            occupancy: true,
+            illuminance: Some(16),
+        };
+        assert_eq!(input("Motion", payload), motion);
+        assert_eq!(input("Action", "on"), Input::Action("on".into()));
+        assert_eq!(input("Gone", ""), Input::Gone);
+    }
+
+    fn properties(of: &Value) -> Properties {
+        let bytes = Encoded::of(of).unwrap();
+        let pieces = crate::encoding::fields(bytes.bytes());
+        pieces
+            .into_iter()
+            .map(|(name, bytes)| (name, ByteBuf::from(bytes)))
+            .collect()
+    }
+
+    #[test]
+    fn a_command_becomes_what_the_device_understands() {
+        let light = properties(&json!({ "state": "ON", "brightness": 110 }));
+        assert_eq!(
+            of_command(&light).unwrap(),
+            br#"{"brightness":110,"state":"ON"}"#
+        );
+        assert_eq!(of_command(&properties(&json!("play"))).unwrap(), b"play");
+    }
+
+    #[test]
+    fn a_report_tells_which_properties_are_as_wanted() {
+        let light = properties(&json!({ "state": "ON", "brightness": 110 }));
+        let report = br#"{"state":"ON","brightness":90,"linkquality":180}"#;
+        assert_eq!(shown(&light, report), ["state"]);
+        assert_eq!(question(&light), br#"{"brightness":"","state":""}"#);
+    }
+}

@@ -1,0 +1,202 @@
+//! An element's bindings: what to subscribe to, where everything goes, what the cell must know.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use lamplighter_policies::ids::EntityId;
+use lamplighter_policies::model::{Endpoint, Flow};
+use lamplighter_policies::physical_world::Validity;
+use lamplighter_policies::protocol::cell::{
+    CellSettings, InboundLink, OutboundLink, Source, Target,
+};
+use lamplighter_runtime::transport::mqtt::{QualityOfService, Subscription};
+
+use crate::encoding::variant_prefix;
+use crate::spec::ElementSpec;
+
+/// The bindings of one element.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Links {
+    pub(super) inbound: Vec<InboundLink>,
+    pub(super) outbound: Vec<OutboundLink>,
+    /// What a message on a topic is; one topic may feed several flows.
+    pub(super) routes: BTreeMap<String, Vec<Route>>,
+    /// Per flow to an appliance, where its commands go and how it is asked what it shows.
+    pub(super) devices: BTreeMap<String, DeviceTopics>,
+    /// The ports that feed an appliance.
+    pub(super) appliance_ports: BTreeSet<String>,
+}
+
+/// What a message on a topic is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    /// What a device says.
+    Device {
+        link: EntityId,
+        variant: String,
+        valid_for: Option<Validity>,
+    },
+    /// Events of another element.
+    Events { link: EntityId },
+    /// A receiver's answers.
+    Answers { link: EntityId },
+    /// What an appliance shows.
+    Report { link: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct DeviceTopics {
+    pub(super) command: String,
+    /// Where it is asked; `None` if it cannot be.
+    pub(super) question: Option<String>,
+}
+
+impl Links {
+    pub(super) fn of(spec: &ElementSpec) -> Self {
+        let mut links = Self::default();
+        for binding in spec.bindings.values() {
+            for flow in &binding.flows {
+                if flow.target.element() == Some(&spec.id) {
+                    links.receive(spec, flow);
+                }
+                if flow.source.element() == Some(&spec.id) {
+                    links.send(spec, flow);
+                }
+            }
+        }
+        links
+    }
+
+    /// What the cell must know of the element.
+    pub(super) fn settings(&self, spec: &ElementSpec) -> CellSettings {
+        let element = &spec.element;
+        CellSettings {
+            inbound: self.inbound.clone(),
+            outbound: self.outbound.clone(),
+            checkpoint: element.checkpoint,
+            restart: element.restart,
+            attempts_max: element.attempts,
+            mailbox_max: usize::try_from(element.mailbox).unwrap_or(usize::MAX),
+            ..CellSettings::new(spec.id.clone())
+        }
+    }
+
+    pub(super) fn subscriptions(&self) -> Vec<Subscription> {
+        let quality = |routes: &Vec<Route>| {
+            let device = routes
+                .iter()
+                .any(|route| matches!(route, Route::Device { .. }));
+            if device {
+                QualityOfService::AtLeastOnce
+            } else {
+                QualityOfService::AtMostOnce
+            }
+        };
+        let subscription = |(filter, routes): (&String, &Vec<Route>)| Subscription {
+            filter: filter.clone(),
+            quality: quality(routes),
+        };
+        self.routes.iter().map(subscription).collect()
+    }
+
+    fn receive(&mut self, spec: &ElementSpec, flow: &Flow) {
+        let Endpoint::Element { port: variant, .. } = &flow.target else {
+            return;
+        };
+        let link = flow.binding.clone();
+        let kind = match &flow.source {
+            Endpoint::Element { .. } => {
+                self.route(
+                    events_topic(spec, &link),
+                    Route::Events { link: link.clone() },
+                );
+                Source::Element
+            }
+            Endpoint::Device { topic, .. } => {
+                let (variant, valid_for) = (variant.clone(), flow.valid_for);
+                self.route(
+                    topic.clone(),
+                    Route::Device {
+                        link: link.clone(),
+                        variant,
+                        valid_for,
+                    },
+                );
+                Source::Device
+            }
+        };
+        if self.inbound.iter().all(|known| known.id != link) {
+            self.inbound.push(InboundLink {
+                id: link,
+                source: flow.source_id().clone(),
+                kind,
+            });
+        }
+    }
+
+    fn send(&mut self, spec: &ElementSpec, flow: &Flow) {
+        let Endpoint::Element { port, .. } = &flow.source else {
+            return;
+        };
+        let valid_for = flow.valid_for.and_then(|validity| match validity {
+            Validity::Immediate => Some(Duration::ZERO),
+            Validity::For(span) => Some(span),
+            Validity::Unbounded => None,
+        });
+        let (id, prefix, target) = match &flow.target {
+            Endpoint::Element { port: variant, .. } => {
+                let link = flow.binding.clone();
+                self.route(
+                    answers_topic(spec, &link),
+                    Route::Answers { link: link.clone() },
+                );
+                (link.to_string(), variant_prefix(variant), Target::Element)
+            }
+            Endpoint::Device { appliance, topic } => {
+                let id = format!("{}/{port}", flow.binding);
+                let appliance = appliance
+                    .as_ref()
+                    .and_then(|known| spec.appliances.get(known));
+                let base = appliance.and_then(|appliance| appliance.topic.clone());
+                if let Some(base) = &base {
+                    self.route(base.clone(), Route::Report { link: id.clone() });
+                }
+                let question = base.map(|base| format!("{base}/get"));
+                let command = topic.clone();
+                self.devices
+                    .insert(id.clone(), DeviceTopics { command, question });
+                self.appliance_ports.insert(port.clone());
+                // A topic of nobody's is told values, which may be told again.
+                let class = appliance
+                    .map_or(lamplighter_policies::model::ActuationClass::Keyed, |a| {
+                        a.class
+                    });
+                (id, Vec::new(), Target::Appliance(class))
+            }
+        };
+        self.outbound.push(OutboundLink {
+            id,
+            port: port.clone(),
+            prefix,
+            target,
+            valid_for,
+        });
+    }
+
+    fn route(&mut self, topic: String, route: Route) {
+        let routes = self.routes.entry(topic).or_default();
+        if !routes.contains(&route) {
+            routes.push(route);
+        }
+    }
+}
+
+/// Where the events of a binding travel.
+pub(super) fn events_topic(spec: &ElementSpec, link: &EntityId) -> String {
+    format!("lamplighter/{}/{link}/events", spec.application)
+}
+
+/// Where the receiver of a binding answers.
+pub(super) fn answers_topic(spec: &ElementSpec, link: &EntityId) -> String {
+    format!("lamplighter/{}/{link}/acknowledged", spec.application)
+}
