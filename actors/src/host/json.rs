@@ -38,11 +38,9 @@ pub(super) fn of_command(properties: &Properties) -> Result<Vec<u8>, String> {
         Some(alone) if values.len() == 1 => alone.clone(),
         Some(_) | None => Value::Object(values.into_iter().collect()),
     };
-    Ok(match whole {
-        // A bare word, as devices with one command each expect it.
-        Value::String(word) => word.into_bytes(),
-        other => other.to_string().into_bytes(),
-    })
+    // A bare word goes bare, as devices with one command each expect it.
+    let bare = whole.as_str().map(|word| word.as_bytes().to_vec());
+    Ok(bare.unwrap_or_else(|| whole.to_string().into_bytes()))
 }
 
 /// The names of the properties that a device's report shows as the command wants them.
