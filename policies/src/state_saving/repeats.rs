@@ -23,6 +23,9 @@ pub struct Repeats {
     connection: Option<u64>,
     /// Where in `remembered` the next repeat is expected; `None` once something new arrived.
     cursor: Option<usize>,
+    /// How many of the last remembered ones the broker has had no answer to: it will surely send them
+    /// again if the connection breaks.
+    unanswered: usize,
 }
 
 impl Repeats {
@@ -50,8 +53,7 @@ impl Repeats {
         if self.connection != Some(connection) {
             // The first message of a connection: repeats, if any, begin at its last occurrence.
             self.connection = Some(connection);
-            let last = self.remembered.iter().rposition(|known| *known == digest);
-            self.cursor = last.filter(|_| self.tells_apart());
+            self.cursor = self.first_repeat(digest);
         }
         if let Some(at) = self.cursor {
             if self.remembered.get(at) == Some(&digest) {
@@ -66,6 +68,26 @@ impl Repeats {
 }
 
 impl Repeats {
+    /// What was just remembered waits for the log, and the broker for an answer.
+    pub fn is_unanswered(&mut self) {
+        self.unanswered += 1;
+    }
+
+    /// The broker was answered about the earliest one that it had no answer to.
+    pub fn answered(&mut self) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+    }
+
+    /// Where the repeats of a new connection begin, if its first message is one.
+    fn first_repeat(&self, digest: u64) -> Option<usize> {
+        let unanswered = self.remembered.len().saturating_sub(self.unanswered);
+        if self.remembered.get(unanswered) == Some(&digest) {
+            return Some(unanswered);
+        }
+        let last = self.remembered.iter().rposition(|known| *known == digest);
+        last.filter(|_| self.tells_apart())
+    }
+
     /// Whether no two of the remembered events were alike, and there are enough of them to say so.
     fn tells_apart(&self) -> bool {
         let distinct: BTreeSet<u64> = self.remembered.iter().copied().collect();
@@ -112,6 +134,16 @@ mod tests {
         let mut repeats = Repeats::default();
         assert_eq!(new_ones(&mut repeats, 1, &[7]), [7]);
         assert_eq!(new_ones(&mut repeats, 2, &[7, 7]), [7, 7]);
+        assert_eq!(new_ones(&mut repeats, 3, &[7]), [7]);
+    }
+
+    #[test]
+    fn what_the_broker_had_no_answer_to_is_a_repeat_whatever_it_says() {
+        let mut repeats = Repeats::default();
+        assert_eq!(new_ones(&mut repeats, 1, &[7, 7]), [7, 7]);
+        repeats.is_unanswered();
+        assert_eq!(new_ones(&mut repeats, 2, &[7, 7]), [7]);
+        repeats.answered();
         assert_eq!(new_ones(&mut repeats, 3, &[7]), [7]);
     }
 

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{Cause, Cell, Effect, InFlight, Input, Phase, Retry, Sensed, Source, Waiting};
+use super::{Answer, Cause, Cell, Effect, InFlight, Input, Phase, Retry, Sensed, Source, Waiting};
 use crate::ids::EntityId;
 use crate::physical_world::{EventId, Position};
 use crate::protocol::messages::Envelope;
@@ -67,6 +67,10 @@ impl Cell {
         let Some(source) = self.source(&sensed.link, Source::Device) else {
             return;
         };
+        // Without an answer the broker keeps it for whoever runs the element next.
+        if self.stop_requested {
+            return;
+        }
         if sensed.receipt.is_none() && self.is_full() {
             self.counters.overflowed += 1;
             return;
@@ -88,6 +92,9 @@ impl Cell {
         if repeats.is_repeat(connection, digest(&payload)) {
             self.counters.duplicates += 1;
             return self.release_repeat(&link, receipt, effects);
+        }
+        if receipt.is_some() {
+            repeats.is_unanswered();
         }
         let inbound = self.inbound.entry(link.clone()).or_default();
         let after = inbound.mark();
@@ -195,7 +202,7 @@ impl Cell {
         let batch = InFlight {
             first,
             records,
-            answered: false,
+            answer: None,
         };
         self.log.head = batch.last();
         effects.push(batch.append());
@@ -244,24 +251,47 @@ impl Cell {
         else {
             return;
         };
-        if at > 0 {
-            // The answer to a batch before it was lost. Both are sent again, and recognised.
-            self.log.in_flight[at].answered = true;
-            return self.retry_append(now, effects);
+        // An answer may overtake the one before it, and waits for it here.
+        self.log.in_flight[at].answer = Some(Answer::Durable(logged_at));
+        while let Some(InFlight {
+            answer: Some(Answer::Durable(logged_at)),
+            ..
+        }) = self.log.in_flight.front()
+        {
+            let logged_at = *logged_at;
+            if let Some(batch) = self.log.in_flight.pop_front() {
+                self.durable(batch, logged_at, effects);
+            }
         }
-        let Some(batch) = self.log.in_flight.pop_front() else {
-            return;
-        };
-        self.log.durable = last;
-        if self.log.in_flight.iter().all(|batch| !batch.answered) {
+        if self
+            .log
+            .in_flight
+            .iter()
+            .all(|batch| batch.answer != Some(Answer::Failed))
+        {
             self.log.retry = None;
         }
+        self.retry_append(now, effects);
+        self.append(now, effects);
+        self.handle_next(now, effects);
+        self.ask_refused(effects);
+        self.mend(now, effects);
+        self.stop_if_drained(effects);
+    }
+
+    fn durable(&mut self, batch: InFlight, logged_at: WallClock, effects: &mut Vec<Effect>) {
+        self.log.durable = batch.last();
         let mut links: Vec<EntityId> = Vec::new();
         for (index, waiting) in (batch.first..).zip(batch.records) {
-            if let Record::Event(event) = &waiting.record
-                && !links.contains(&event.binding)
-            {
-                links.push(event.binding.clone());
+            if let Record::Event(event) = &waiting.record {
+                if !links.contains(&event.binding) {
+                    links.push(event.binding.clone());
+                }
+                if let Some(repeats) = self.repeats.get_mut(&event.binding)
+                    && !waiting.receipts.is_empty()
+                {
+                    repeats.answered();
+                }
             }
             let releases = waiting.receipts.into_iter();
             effects.extend(releases.map(|receipt| Effect::Release { receipt }));
@@ -270,11 +300,6 @@ impl Cell {
         for link in links {
             self.acknowledge(&link, effects);
         }
-        self.append(now, effects);
-        self.handle_next(now, effects);
-        self.ask_refused(effects);
-        self.mend(now, effects);
-        self.stop_if_drained(effects);
     }
 
     /// Tells the sender how far the durable log reaches.
@@ -337,7 +362,7 @@ impl Cell {
         else {
             return;
         };
-        self.log.in_flight[at].answered = true;
+        self.log.in_flight[at].answer = Some(Answer::Failed);
         let earlier_failed = self.log.retry.is_some() || at > 0;
         match cause {
             Cause::Unavailable(_) => self.retry_later(now),
@@ -379,7 +404,10 @@ impl Cell {
 
     /// Whether no write to the log is unanswered.
     pub(super) fn all_answered(&self) -> bool {
-        self.log.in_flight.iter().all(|batch| batch.answered)
+        self.log
+            .in_flight
+            .iter()
+            .all(|batch| batch.answer.is_some())
     }
 
     pub(super) fn retry_append(&mut self, now: Now, effects: &mut Vec<Effect>) {
@@ -394,7 +422,7 @@ impl Cell {
             self.log.retry = None;
         }
         for batch in &mut self.log.in_flight {
-            batch.answered = false;
+            batch.answer = None;
             effects.push(batch.append());
         }
     }

@@ -10,6 +10,8 @@ mod input;
 mod outgoing;
 mod recovering;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
@@ -134,7 +136,16 @@ struct Waiting {
 struct InFlight {
     first: u64,
     records: Vec<Waiting>,
-    answered: bool,
+    answer: Option<Answer>,
+}
+
+/// What the store said of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// It is durable, and was taken at this instant.
+    Durable(WallClock),
+    /// It may not be durable and is sent again.
+    Failed,
 }
 
 #[derive(Debug)]
