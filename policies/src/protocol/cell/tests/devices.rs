@@ -1,0 +1,167 @@
+use super::*;
+
+#[test]
+fn a_device_is_answered_when_its_message_is_in_the_log() {
+    let mut told = Told::live();
+    told.tell(at(1), sensed(1, 5, 40));
+    let effects = told.tell(
+        at(2),
+        Input::Appended {
+            last: 1,
+            logged_at: WallClock(2),
+        },
+    );
+    assert_eq!(effects[0], Effect::Release { receipt: 40 });
+}
+
+#[test]
+fn what_the_broker_sends_again_is_answered_with_the_first_and_logged_once() {
+    let mut told = Told::live();
+    told.tell(at(1), sensed(1, 5, 40));
+    assert_eq!(told.tell(at(2), sensed(2, 5, 41)), []);
+    let effects = told.tell(
+        at(3),
+        Input::Appended {
+            last: 1,
+            logged_at: WallClock(3),
+        },
+    );
+    assert_eq!(
+        effects[..2],
+        [
+            Effect::Release { receipt: 40 },
+            Effect::Release { receipt: 41 }
+        ]
+    );
+}
+
+#[test]
+fn what_was_carried_out_is_logged_so_that_no_replay_repeats_it() {
+    let mut told = Told::live();
+    told.offered(at(1), 1);
+    let properties = [("state".into(), serde_bytes::ByteBuf::from(vec![1]))].into();
+    let command = Command {
+        position: Position::new(1, 1, 0),
+        expires_at: None,
+        properties,
+    };
+    assert_eq!(
+        told.tell(
+            at(1),
+            Input::Handled {
+                index: 1,
+                handled: emitted("lamp")
+            }
+        ),
+        [Effect::Actuate {
+            link: "lamp".into(),
+            command: command.clone()
+        }]
+    );
+    let position = command.position;
+    assert_eq!(
+        told.tell(
+            at(2),
+            Input::Settled {
+                link: "lamp".into(),
+                position
+            }
+        ),
+        [Effect::Append {
+            first: 2,
+            records: vec![Record::Done(vec![("lamp".into(), position)])]
+        }]
+    );
+}
+
+#[test]
+fn an_irreversible_command_is_begun_in_the_log_before_it_is_sent() {
+    let mut told = Told::live();
+    told.offered(at(1), 1);
+    let position = Position::new(1, 1, 0);
+    let begun = Record::Begun(vec![("pump".into(), position)]);
+    assert_eq!(
+        told.tell(
+            at(1),
+            Input::Handled {
+                index: 1,
+                handled: emitted("pump")
+            }
+        ),
+        [Effect::Append {
+            first: 2,
+            records: vec![begun]
+        }]
+    );
+    let properties = [("state".into(), serde_bytes::ByteBuf::from(vec![1]))].into();
+    let command = Command {
+        position,
+        expires_at: None,
+        properties,
+    };
+    assert_eq!(
+        told.tell(
+            at(2),
+            Input::Appended {
+                last: 2,
+                logged_at: WallClock(2)
+            }
+        ),
+        [Effect::Actuate {
+            link: "pump".into(),
+            command
+        }]
+    );
+}
+
+#[test]
+fn after_a_recovery_a_device_is_asked_before_it_is_told() {
+    let mut told = Told::starting();
+    told.tell(at(5), restored(vec![batch(1, logged(1, 0, None))]));
+    told.tell(
+        at(5),
+        Input::Handled {
+            index: 1,
+            handled: emitted("lamp"),
+        },
+    );
+    let properties = [("state".into(), serde_bytes::ByteBuf::from(vec![1]))].into();
+    let command = Command {
+        position: place(1),
+        expires_at: None,
+        properties,
+    };
+    assert_eq!(
+        told.tell(at(5), Input::Connected),
+        [
+            Effect::Acknowledge {
+                link: id("motion"),
+                upto: place(1)
+            },
+            Effect::Resume {
+                link: id("motion"),
+                mark: place(1)
+            },
+            Effect::Compare {
+                link: "lamp".into(),
+                command: command.clone()
+            },
+            Effect::Ready {
+                replayed: 1,
+                took: Duration::ZERO
+            },
+        ]
+    );
+    let shown = Input::Compared {
+        link: "lamp".into(),
+        shown: vec!["state".into()],
+    };
+    let done = Record::Done(vec![("lamp".into(), place(1))]);
+    assert_eq!(
+        told.tell(at(6), shown),
+        [Effect::Append {
+            first: 2,
+            records: vec![done]
+        }]
+    );
+}

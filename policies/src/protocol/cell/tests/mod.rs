@@ -1,0 +1,218 @@
+//! The cell told by name: whole effect lists.
+
+mod devices;
+mod logging;
+mod recovering;
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::*;
+use crate::model::ActuationClass;
+use crate::physical_world::EventId;
+use crate::protocol::messages::Envelope;
+use crate::state_saving::{Batch, Command, Event};
+
+fn id(name: &str) -> EntityId {
+    EntityId::new(name).unwrap()
+}
+
+fn at(wall: i64) -> Now {
+    let monotonic = Monotonic(u64::try_from(wall).unwrap() * 1_000);
+    Now {
+        monotonic,
+        wall: WallClock(wall),
+        skew: Duration::ZERO,
+    }
+}
+
+fn settings() -> CellSettings {
+    let link = |name: &str, target| OutboundLink {
+        id: name.into(),
+        port: name.into(),
+        prefix: vec![0x81],
+        target,
+        valid_for: None,
+    };
+    CellSettings {
+        inbound: vec![
+            InboundLink {
+                id: id("motion"),
+                source: id("sense"),
+                kind: Source::Element,
+            },
+            InboundLink {
+                id: id("button"),
+                source: id("device"),
+                kind: Source::Device,
+            },
+        ],
+        outbound: vec![
+            link("next", Target::Element),
+            link("lamp", Target::Appliance(ActuationClass::Set)),
+            link("pump", Target::Appliance(ActuationClass::Irreversible)),
+        ],
+        ..CellSettings::new(id("cell"))
+    }
+}
+
+/// A cell with what it asked for last.
+struct Told {
+    cell: Cell,
+    effects: Vec<Effect>,
+}
+
+impl Told {
+    /// A cell that was restored from a checkpoint that says nothing, and is connected.
+    fn live() -> Self {
+        let mut told = Self::starting();
+        let meta = Meta {
+            lineage: 1,
+            ..Meta::default()
+        };
+        told.tell(
+            at(0),
+            Input::Restored(Restored {
+                meta,
+                ..Restored::default()
+            }),
+        );
+        told.tell(at(0), Input::Connected);
+        told
+    }
+
+    fn starting() -> Self {
+        Self {
+            cell: Cell::new(settings()),
+            effects: vec![],
+        }
+    }
+
+    fn tell(&mut self, now: Now, input: Input) -> &[Effect] {
+        self.effects.clear();
+        self.cell.handle(now, input, &mut self.effects);
+        &self.effects
+    }
+
+    fn wake(&mut self, now: Now) -> &[Effect] {
+        self.effects.clear();
+        self.cell.wake(now, &mut self.effects);
+        &self.effects
+    }
+
+    /// Receives, logs and offers the event at `index` of the source.
+    fn offered(&mut self, now: Now, index: u64) {
+        let first = self.cell.log.head + 1;
+        self.tell(now, received(index, index - 1, None));
+        self.tell(
+            now,
+            Input::Appended {
+                last: first,
+                logged_at: now.wall,
+            },
+        );
+    }
+}
+
+fn place(index: u64) -> Position {
+    if index == 0 {
+        Position::default()
+    } else {
+        Position::new(1, index, 0)
+    }
+}
+
+fn received(index: u64, after: u64, expires_at: Option<WallClock>) -> Input {
+    let envelope = Envelope {
+        position: place(index),
+        after: place(after),
+        occurred_at: WallClock(0),
+        expires_at,
+        payload: vec![7],
+    };
+    Input::Received {
+        link: id("motion"),
+        envelopes: vec![envelope],
+    }
+}
+
+fn logged(index: u64, after: u64, expires_at: Option<WallClock>) -> Record {
+    Record::Event(Event {
+        binding: id("motion"),
+        id: EventId {
+            source: id("sense"),
+            position: place(index),
+        },
+        after: place(after),
+        occurred_at: WallClock(0),
+        expires_at,
+        payload: vec![7],
+    })
+}
+
+fn task(index: u64, source_index: u64, logged_at: i64, expires_at: Option<WallClock>) -> Task {
+    Task {
+        index,
+        logged_at: WallClock(logged_at),
+        expired: expires_at.is_some(),
+        replay: false,
+        input: TaskInput::Event {
+            id: EventId {
+                source: id("sense"),
+                position: place(source_index),
+            },
+            occurred_at: WallClock(0),
+            expires_at,
+            payload: vec![7],
+        },
+    }
+}
+
+fn batch(first: u64, record: Record) -> Batch {
+    Batch {
+        first,
+        logged_at: WallClock(1),
+        records: vec![record],
+    }
+}
+
+/// What the store gives back when nothing was checkpointed but the beginning.
+fn restored(log: Vec<Batch>) -> Input {
+    let meta = Meta {
+        lineage: 1,
+        ..Meta::default()
+    };
+    let head = log.last().map_or(0, Batch::last);
+    Input::Restored(Restored {
+        head,
+        meta,
+        log,
+        ..Restored::default()
+    })
+}
+
+fn emitted(port: &str) -> Handled {
+    let properties = [("state".into(), serde_bytes::ByteBuf::from(vec![1]))].into();
+    let output = Emitted {
+        port: port.into(),
+        valid_for: None,
+        payload: vec![9],
+        properties,
+    };
+    Handled {
+        emitted: vec![output],
+        timers: vec![],
+    }
+}
+
+fn sensed(connection: u64, payload: u8, receipt: u64) -> Input {
+    Input::Sensed(Sensed {
+        link: id("button"),
+        occurred_at: WallClock(0),
+        expires_at: None,
+        payload: vec![payload],
+        receipt: Some(receipt),
+        connection,
+    })
+}
