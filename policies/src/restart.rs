@@ -14,7 +14,8 @@ pub struct RestartPolicy {
     pub restarts_max: u32,
     /// The period over which restarts are counted.
     pub within: Duration,
-    /// The wait before the second restart of the period; the first is at once.
+    /// The wait before the second restart of the period, doubled with each further one. The first is
+    /// at once, and so is one of something that had run well for a while, see [`RAN_WELL`].
     pub backoff_min: Duration,
     /// The longest wait.
     pub backoff_max: Duration,
@@ -30,6 +31,10 @@ impl Default for RestartPolicy {
         }
     }
 }
+
+/// What ran this many times as long as it would have to wait has run well: waiting protects from what
+/// fails again at once, and would only delay the repair of what was killed once more.
+pub const RAN_WELL: u32 = 10;
 
 /// What to do about one more failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +69,13 @@ impl RestartHistory {
         if count >= self.policy.restarts_max {
             return RestartDecision::Escalate;
         }
+        let wait = self.backoff(count);
+        let ran_well = self
+            .recent
+            .back()
+            .is_some_and(|last| now - *last >= wait * RAN_WELL);
         self.recent.push_back(now);
-        RestartDecision::After(self.backoff(count))
+        RestartDecision::After(if ran_well { Duration::ZERO } else { wait })
     }
 
     fn backoff(&self, earlier: u32) -> Duration {
@@ -97,7 +107,7 @@ mod tests {
     fn the_first_restart_is_at_once_then_waits_double_to_a_limit_then_escalate() {
         let mut history = RestartHistory::new(POLICY);
         let decisions: Vec<_> = (0..5)
-            .map(|s| history.failed(Monotonic(s * 1_000_000_000)))
+            .map(|n| history.failed(Monotonic(n * 100_000_000)))
             .collect();
         assert_eq!(
             decisions,
@@ -107,6 +117,22 @@ mod tests {
                 RestartDecision::After(Duration::from_millis(200)),
                 RestartDecision::After(Duration::from_millis(250)),
                 RestartDecision::Escalate,
+            ]
+        );
+    }
+
+    #[test]
+    fn what_ran_well_since_its_last_failure_restarts_at_once() {
+        let mut history = RestartHistory::new(POLICY);
+        let decisions: Vec<_> = [0, 999, 2_999]
+            .map(|ms| history.failed(Monotonic(ms * 1_000_000)))
+            .into();
+        assert_eq!(
+            decisions,
+            [
+                RestartDecision::After(Duration::ZERO),
+                RestartDecision::After(Duration::from_millis(100)),
+                RestartDecision::After(Duration::ZERO),
             ]
         );
     }
