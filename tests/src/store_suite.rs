@@ -4,6 +4,7 @@
 //! of their own, so one server may be shared by all of them.
 
 mod model;
+mod peeking;
 mod promises;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use lamplighter_policies::time::WallClock;
 use lamplighter_runtime::store::{Delta, Fence, Nonce, Saved, StableStore, StoredBatch};
 
 pub use model::any_operations_leave_what_a_naive_model_leaves;
+pub use peeking::*;
 pub use promises::*;
 
 /// A store under test, and how to get at it.
@@ -49,6 +51,8 @@ macro_rules! stable_store_suite {
             a_checkpoint_before_the_last_or_after_the_head_is_a_gap
             large_fields_and_batches_come_back_whole
             all_is_kept_when_the_store_starts_again
+            a_peek_gives_anybody_what_the_owner_loads
+            a_peek_disturbs_nobody
             a_summary_needs_no_ownership
             the_newest_dead_letters_are_kept
             elements_with_similar_names_keep_apart

@@ -13,6 +13,30 @@ use lamplighter_tests::store_suite::Harness;
 
 stable_store_suite!(std::future::ready(OnFiles::new()));
 
+/// The same store behind the type that stands for whichever the topology chose.
+mod as_any_store {
+    use lamplighter_runtime::store::any::AnyStore;
+    use lamplighter_tests::store_suite::Harness;
+
+    use super::OnFiles;
+
+    lamplighter_tests::stable_store_suite!(std::future::ready(Any(OnFiles::new())));
+
+    struct Any(OnFiles);
+
+    impl Harness for Any {
+        type Store = AnyStore;
+
+        async fn connect(&mut self) -> AnyStore {
+            AnyStore::Embedded(self.0.connect().await)
+        }
+
+        async fn restart(&mut self) {
+            self.0.restart().await;
+        }
+    }
+}
+
 struct OnFiles {
     directory: tempfile::TempDir,
     store: Embedded,

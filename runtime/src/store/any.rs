@@ -104,6 +104,14 @@ impl StableStore for AnyStore {
         }
     }
 
+    async fn peek(&self, element: &EntityId) -> Result<Option<Saved>, StoreError> {
+        match self {
+            Self::Redis(store) => store.peek(element).await,
+            Self::Embedded(store) => store.peek(element).await,
+            Self::Served(store) => store.peek(element).await,
+        }
+    }
+
     async fn summary(&self, element: &EntityId) -> Result<Option<Summary>, StoreError> {
         match self {
             Self::Redis(store) => store.summary(element).await,

@@ -181,6 +181,10 @@ pub trait StableStore: Clone {
     /// Reads all that is kept, for the present owner only.
     fn load(&self, fence: &Fence) -> impl Future<Output = Result<Saved, StoreError>>;
 
+    /// Reads all that is kept, without owning the element and without any effect on who does: what
+    /// [`StableStore::load`] would give the owner at this instant. `None` if nobody ever claimed it.
+    fn peek(&self, element: &EntityId) -> impl Future<Output = Result<Option<Saved>, StoreError>>;
+
     /// Reads what can be seen without owning the element; `None` if nobody ever claimed it.
     fn summary(
         &self,

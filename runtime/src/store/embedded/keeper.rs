@@ -331,6 +331,15 @@ impl Keeper {
         })
     }
 
+    /// See [`crate::store::StableStore::peek`].
+    pub(super) fn peek(&mut self, element: &EntityId) -> Result<Option<Saved>, Failure> {
+        let Some(kept) = self.elements.get(element) else {
+            return Ok(None);
+        };
+        kept.undamaged(element)?;
+        self.saved(element).map(Some)
+    }
+
     /// See [`crate::store::StableStore::summary`].
     pub(super) fn summary(&self, element: &EntityId) -> Option<Summary> {
         self.elements.get(element).map(Kept::summary)

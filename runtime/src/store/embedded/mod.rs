@@ -221,6 +221,16 @@ impl StableStore for Embedded {
             .await
     }
 
+    async fn peek(&self, element: &EntityId) -> Result<Option<Saved>, StoreError> {
+        let named = element.clone();
+        self.0
+            .submit("peeking at", element, 0, |answer| Work::Peek {
+                element: named,
+                answer,
+            })
+            .await
+    }
+
     async fn summary(&self, element: &EntityId) -> Result<Option<Summary>, StoreError> {
         let named = element.clone();
         self.0

@@ -53,6 +53,10 @@ pub(super) enum Work {
         fence: Fence,
         answer: Answer<Saved>,
     },
+    Peek {
+        element: EntityId,
+        answer: Answer<Option<Saved>>,
+    },
     Summary {
         element: EntityId,
         answer: Answer<Option<Summary>>,
@@ -304,6 +308,10 @@ impl Rounds {
                     admitted?;
                     keeper.saved(&fence.element)
                 }));
+                Next::Ended
+            }
+            Work::Peek { element, answer } => {
+                answers.push(read(answer, move |keeper| keeper.peek(&element)));
                 Next::Ended
             }
             Work::DeadLetters { element, answer } => {

@@ -11,6 +11,7 @@ mod checkpoint;
 mod connection;
 mod dial;
 mod keys;
+mod reading;
 mod replies;
 mod scripts;
 mod settings;
@@ -25,9 +26,10 @@ use lamplighter_policies::time::WallClock;
 use redis::{Cmd, Value, cmd};
 use serde_bytes::ByteBuf;
 
-use self::answers::{Answer, Page};
+use self::answers::Answer;
 pub use self::check::{Finding, Severity};
 use self::connection::{Connection, Fault};
+use self::reading::Reader;
 use self::replies::{Action, Reply, words};
 use self::scripts::Script;
 pub use self::settings::{Durability, RedisSettings, StoreIdentity};
@@ -40,9 +42,6 @@ const PAGE_BYTES: usize = 1 << 20;
 
 /// The largest index and epoch: scripts count in double precision.
 const INDEX_MAX: u64 = 1 << 53;
-
-/// How often a load starts anew because a checkpoint moved the log under it.
-const LOADS_MAX: usize = 8;
 
 /// The store on one Redis server, cheap to clone. All clones share one connection.
 #[derive(Clone)]
@@ -140,76 +139,6 @@ impl RedisStore {
         let outcome = self.connection.send(Arc::new(command)).await;
         outcome.map_err(|fault| failed(attempt, fault))
     }
-
-    /// Reads the pages after `first`, until the log reaches its head.
-    async fn rest(&self, fence: &Fence, first: Page) -> Result<Saved, StoreError> {
-        let attempt = Attempt("loading", fence.element.clone());
-        let mut first = first;
-        for _ in 0..LOADS_MAX {
-            match self.follow(fence, &attempt, first).await? {
-                Ok(saved) => return Ok(saved),
-                Err(restarted) => first = restarted,
-            }
-        }
-        Err(StoreError::Unavailable {
-            attempted: attempt.to_string(),
-            reason: "its checkpoint moved all the time".to_owned(),
-        })
-    }
-
-    /// Completes `first`, or returns another first page if a checkpoint has trimmed the log
-    /// meanwhile.
-    async fn follow(
-        &self,
-        fence: &Fence,
-        attempt: &Attempt,
-        first: Page,
-    ) -> Result<Result<Saved, Page>, StoreError> {
-        let mut saved = Saved {
-            head: first.head,
-            checkpoint: first.checkpoint,
-            fields: first.fields,
-            log: first.log,
-            read_at: first.read_at,
-        };
-        loop {
-            let last = saved
-                .log
-                .last()
-                .map_or(saved.checkpoint, |batch| batch.last);
-            if last >= saved.head {
-                break;
-            }
-            let page = self.page(fence, attempt, &last.to_string()).await?;
-            if page.checkpoint != saved.checkpoint {
-                return Ok(Err(self.page(fence, attempt, "").await?));
-            }
-            if page.log.is_empty() {
-                break;
-            }
-            saved.log.extend(page.log);
-        }
-        // What was appended since the first page is not part of that instant.
-        saved.log.retain(|batch| batch.first <= saved.head);
-        whole(&fence.element, &saved)?;
-        Ok(Ok(saved))
-    }
-
-    /// Reads the batches after an index; with no index the first page, which has the fields too.
-    async fn page(
-        &self,
-        fence: &Fence,
-        attempt: &Attempt,
-        after: &str,
-    ) -> Result<Page, StoreError> {
-        let keys = self.connection.keys();
-        let mut command =
-            Script::Load.call(&[keys.state(&fence.element), keys.log(&fence.element)]);
-        own(&mut command, fence).arg(PAGE_BYTES).arg(after);
-        let answer = self.run(Script::Load, attempt.clone(), command).await?;
-        let parts = done(answer, attempt, fence)?;
-        answers::page(parts).map_err(|fault| unreadable(attempt, &fault))
-    }
 }
 
 impl StableStore for RedisStore {
@@ -237,7 +166,7 @@ impl StableStore for RedisStore {
         let page = answers::page(done(answer, &attempt, &fence)?)
             .map_err(|fault| unreadable(&attempt, &fault))?;
         fence.epoch = page.epoch;
-        let saved = self.rest(&fence, page).await?;
+        let saved = Reader::owner(self, &fence).rest(page).await?;
         Ok((fence, saved))
     }
 
@@ -278,9 +207,11 @@ impl StableStore for RedisStore {
     }
 
     async fn load(&self, fence: &Fence) -> Result<Saved, StoreError> {
-        let attempt = Attempt("loading", fence.element.clone());
-        let first = self.page(fence, &attempt, "").await?;
-        self.rest(fence, first).await
+        Reader::owner(self, fence).read().await
+    }
+
+    async fn peek(&self, element: &EntityId) -> Result<Option<Saved>, StoreError> {
+        Reader::anybody(self, element).peek().await
     }
 
     async fn summary(&self, element: &EntityId) -> Result<Option<Summary>, StoreError> {
@@ -448,32 +379,4 @@ fn fits(attempt: &Attempt, head: u64, last: u64, bytes: &[u8]) -> Result<(), Sto
         reason: format!("a batch of {} bytes", bytes.len()),
         cure: format!("send at most {BATCH_BYTES_MAX} bytes at once"),
     })
-}
-
-/// Whether the log goes from the checkpoint to the head without a hole.
-fn whole(element: &EntityId, saved: &Saved) -> Result<(), StoreError> {
-    let damaged = |index: u64, reason: &str| StoreError::Damaged {
-        element: element.clone(),
-        place: format!("log {index}"),
-        reason: reason.to_owned(),
-    };
-    let mut end = saved.checkpoint;
-    for (nth, batch) in saved.log.iter().enumerate() {
-        let follows = match nth {
-            0 => batch.first <= end + 1 && batch.last > end,
-            _ => batch.first == end + 1 && batch.last >= batch.first,
-        };
-        if !follows {
-            return Err(damaged(end + 1, "it is missing"));
-        }
-        end = batch.last;
-    }
-    if end == saved.head {
-        Ok(())
-    } else {
-        Err(damaged(
-            end + 1,
-            &format!("it is missing; the log ends at {}", saved.head),
-        ))
-    }
 }

@@ -16,6 +16,8 @@ pub(super) enum Script {
     Claim,
     /// Reads one page of what is kept.
     Load,
+    /// Reads one page of what is kept, for anybody.
+    Peek,
     /// Puts aside part of a checkpoint that is too large for one step.
     Stage,
     /// Folds a checkpoint and trims the log.
@@ -26,10 +28,11 @@ pub(super) enum Script {
     Letters,
 }
 
-const ALL: [Script; 7] = [
+const ALL: [Script; 8] = [
     Script::Append,
     Script::Claim,
     Script::Load,
+    Script::Peek,
     Script::Stage,
     Script::Checkpoint,
     Script::Bury,
@@ -37,7 +40,7 @@ const ALL: [Script; 7] = [
 ];
 
 /// The names by which the server knows the scripts, in the order of [`ALL`].
-static HASHES: LazyLock<[String; 7]> =
+static HASHES: LazyLock<[String; 8]> =
     LazyLock::new(|| ALL.map(|script| redis::Script::new(script.code()).get_hash().to_owned()));
 
 impl Script {
@@ -67,6 +70,10 @@ impl Script {
             ),
             Self::Load => concat!(
                 include_str!("scripts/load.lua"),
+                include_str!("scripts/page.lua")
+            ),
+            Self::Peek => concat!(
+                include_str!("scripts/peek.lua"),
                 include_str!("scripts/page.lua")
             ),
             Self::Stage => include_str!("scripts/stage.lua"),

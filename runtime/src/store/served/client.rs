@@ -179,6 +179,7 @@ impl StableStore for Served {
             Answer::Appended(_)
             | Answer::Done
             | Answer::Loaded(_)
+            | Answer::Peeked(_)
             | Answer::Summary(_)
             | Answer::Letters => None,
         })
@@ -245,6 +246,20 @@ impl StableStore for Served {
         self.submit("loading", &fence.element, 0, ask, |answer, page| {
             if let Answer::Loaded(rest) = answer {
                 Some(saved(rest, page))
+            } else {
+                None
+            }
+        })
+        .await
+    }
+
+    async fn peek(&self, element: &EntityId) -> Result<Option<Saved>, StoreError> {
+        let ask = Ask::Peek {
+            element: element.clone(),
+        };
+        self.submit("peeking at", element, 0, ask, |answer, page| {
+            if let Answer::Peeked(rest) = answer {
+                Some(rest.map(|rest| saved(rest, page)))
             } else {
                 None
             }

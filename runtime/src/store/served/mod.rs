@@ -222,6 +222,9 @@ enum Ask {
     Load {
         fence: Fence,
     },
+    Peek {
+        element: EntityId,
+    },
     Summary {
         element: EntityId,
     },
@@ -265,6 +268,7 @@ enum Answer {
     Appended(WallClock),
     Done,
     Loaded(Rest),
+    Peeked(Option<Rest>),
     Summary(Option<Summary>),
     Letters,
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use serde_bytes::ByteBuf;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -188,6 +189,17 @@ fn start(store: &Embedded, id: u64, ask: Ask) -> BoxFuture<'static, Replies> {
             })
             .boxed()
         }
+        Ask::Peek { element } => {
+            let store = store.clone();
+            async move {
+                match store.peek(&element).await {
+                    Ok(Some(saved)) => paged(id, saved, |rest| Answer::Peeked(Some(rest))),
+                    Ok(None) => answered(Ok(Answer::Peeked(None))),
+                    Err(error) => answered(Err(error)),
+                }
+            }
+            .boxed()
+        }
         Ask::Summary { element } => {
             let store = store.clone();
             let look = async move { store.summary(&element).await };
@@ -204,20 +216,22 @@ fn start(store: &Embedded, id: u64, ask: Ask) -> BoxFuture<'static, Replies> {
             let store = store.clone();
             async move {
                 match store.dead_letters(&element).await {
-                    Ok(letters) => {
-                        let mut pages = Pages::new(id);
-                        for letter in letters {
-                            let size = letter.len();
-                            pages.add(size, |page| page.letters.push(letter));
-                        }
-                        pages.end(Answer::Letters)
-                    }
+                    Ok(letters) => paged_letters(id, letters),
                     Err(error) => answered(Err(error)),
                 }
             }
             .boxed()
         }
     }
+}
+
+fn paged_letters(id: u64, letters: Vec<ByteBuf>) -> Replies {
+    let mut pages = Pages::new(id);
+    for letter in letters {
+        let size = letter.len();
+        pages.add(size, |page| page.letters.push(letter));
+    }
+    pages.end(Answer::Letters)
 }
 
 fn paged(id: u64, saved: Saved, answer: impl FnOnce(Rest) -> Answer) -> Replies {
