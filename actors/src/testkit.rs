@@ -102,6 +102,12 @@ impl<E: Element> TestElement<E> {
         self.give(source, &event, Some(expires_at));
     }
 
+    /// Gives it an event from `source` that no longer held when it arrived.
+    pub fn event_too_late(&mut self, source: &str, event: E::Event) {
+        let expired_at = self.bench.now().wall - Duration::from_secs(1);
+        self.give(source, &event, Some(expired_at));
+    }
+
     fn give(&mut self, source: &str, event: &E::Event, expires_at: Option<WallClock>) {
         let source = EntityId::new(source).expect("the source of a test event is an id");
         let payload = Encoded::of(event).expect("the event encodes").into_bytes();

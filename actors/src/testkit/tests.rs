@@ -143,7 +143,7 @@ fn a_timer_survives_a_crash_and_fires_once() {
 #[test]
 fn what_an_expired_event_emits_does_not_leave_and_its_effect_on_the_state_stays() {
     let mut counter = counter();
-    counter.event_valid_for("button", Input::Press, Duration::ZERO);
+    counter.event_too_late("button", Input::Press);
     assert_eq!(
         (counter.state().presses, counter.emitted(COUNT)),
         (2, vec![])

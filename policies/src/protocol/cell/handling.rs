@@ -102,7 +102,8 @@ impl Cell {
         let handling = Handling {
             index,
             logged_at,
-            expired: is_expired(expires_at, logged_at),
+            expired: is_expired(occurred_at, expires_at, logged_at),
+            immediate: expires_at == Some(occurred_at),
             expires_at,
             what: format!("event {id} on {binding}"),
             binding: Some((binding, id.position)),
@@ -132,7 +133,8 @@ impl Cell {
         let handling = Handling {
             index,
             logged_at,
-            expired: is_expired(expires_at, logged_at),
+            expired: is_expired(due_at, expires_at, logged_at),
+            immediate: false,
             expires_at,
             what: format!("timer {key:?}"),
             binding: None,
@@ -263,7 +265,7 @@ impl Cell {
 }
 
 /// Whether an input no longer held when it was logged. It depends on the record alone, so it is the
-/// same in every replay.
-fn is_expired(expires_at: Option<WallClock>, logged_at: WallClock) -> bool {
-    expires_at.is_some_and(|end| end <= logged_at)
+/// same in every replay. An immediate one, which expires as it occurs, is taken while it is fresh.
+fn is_expired(occurred_at: WallClock, expires_at: Option<WallClock>, logged_at: WallClock) -> bool {
+    expires_at.is_some_and(|end| end <= logged_at && end != occurred_at)
 }

@@ -153,6 +153,8 @@ struct Handling {
     index: u64,
     logged_at: WallClock,
     expired: bool,
+    /// It held only as it occurred: what follows from it acts now or never.
+    immediate: bool,
     expires_at: Option<WallClock>,
     binding: Option<(EntityId, Position)>,
     what: String,

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Cell, Effect, Emitted, Handling, Target};
+use super::{Cell, Effect, Emitted, Handling, Phase, Target};
 use crate::ids::EntityId;
 use crate::physical_world::Position;
 use crate::state_saving::{Command, NextCommand, Record};
@@ -12,6 +12,7 @@ use crate::time::Now;
 impl Cell {
     /// Puts a handler's outputs where they will be sent from, under ids that follow from the log.
     pub(super) fn emit(&mut self, handling: &Handling, emitted: Vec<Emitted>) {
+        let replay = matches!(self.phase, Phase::Replaying { .. });
         for (k, emitted) in (0..).zip(emitted) {
             let position = Position::new(self.lineage, handling.index, k);
             for link in self
@@ -20,8 +21,10 @@ impl Cell {
                 .iter()
                 .filter(|link| link.port == emitted.port)
             {
-                let expires_at = match emitted.valid_for.or(link.valid_for) {
+                let declared = emitted.valid_for.or(link.valid_for);
+                let expires_at = match declared {
                     Some(span) => Some(handling.logged_at + span),
+                    None if handling.immediate => Some(handling.logged_at),
                     // What follows from an event holds as long as the event.
                     None => handling.expires_at,
                 };
@@ -32,7 +35,11 @@ impl Cell {
                             outbox.put(position, handling.logged_at, expires_at, payload);
                         }
                     }
+                    // What an immediate event asks of the world is never made up for.
+                    Target::Appliance(_) if replay && handling.immediate && declared.is_none() => {}
                     Target::Appliance(_) => {
+                        let now_or_never = handling.immediate && declared.is_none();
+                        let expires_at = expires_at.filter(|_| !now_or_never);
                         if let Some(commands) = self.commands.get_mut(&link.id) {
                             let properties = emitted.properties.clone();
                             commands.emitted(Command {

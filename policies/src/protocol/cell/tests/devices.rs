@@ -165,3 +165,35 @@ fn after_a_recovery_a_device_is_asked_before_it_is_told() {
         }]
     );
 }
+
+#[test]
+fn what_an_immediate_event_asks_of_the_world_is_done_at_once_or_never() {
+    let immediate = Some(WallClock(0));
+    let mut told = Told::live();
+    told.tell(at(1), received(1, 0, immediate));
+    told.tell(
+        at(1),
+        Input::Appended {
+            last: 1,
+            logged_at: WallClock(1),
+        },
+    );
+    let handled = || Input::Handled {
+        index: 1,
+        handled: emitted("lamp"),
+    };
+    let effects = told.tell(at(1), handled());
+    assert!(
+        matches!(effects, [Effect::Actuate { .. }]),
+        "live: {effects:?}"
+    );
+
+    let mut recovered = Told::starting();
+    recovered.tell(at(5), restored(vec![batch(1, logged(1, 0, immediate))]));
+    assert_eq!(recovered.tell(at(5), handled()), []);
+    let effects = recovered.tell(at(5), Input::Connected);
+    assert!(
+        !effects.iter().any(|e| matches!(e, Effect::Compare { .. })),
+        "recovered: {effects:?}"
+    );
+}
