@@ -138,5 +138,8 @@ async fn next(heard: &mut mpsc::UnboundedReceiver<Incoming>) -> Value {
         .await
         .unwrap()
         .unwrap();
-    serde_json::from_slice(&incoming.payload).unwrap()
+    let mut report: Value = serde_json::from_slice(&incoming.payload).unwrap();
+    let last_seen = report.as_object_mut().unwrap().remove("last_seen");
+    assert!(last_seen.is_some_and(|milliseconds| milliseconds.is_u64()));
+    report
 }

@@ -181,7 +181,14 @@ fn subscriptions() -> Vec<Subscription> {
 /// Reports in order. The broker's acknowledgement is awaited elsewhere: it comes by the thread that
 /// waits, with the next command in hand, for us.
 fn report(mqtt: &Mqtt, reports: Vec<Report>) -> Result<(), PublishError> {
-    for (topic, payload) in reports {
+    for (topic, mut payload) in reports {
+        if let Value::Object(properties) = &mut payload
+            && !topic.ends_with("/availability")
+        {
+            // As zigbee2mqtt does (`last_seen: epoch`): without it two reports of the same state are
+            // equal, and nobody can tell a second report from a repeated one.
+            properties.insert("last_seen".into(), (now_us() / 1_000).into());
+        }
         let publication = mqtt.publish(&topic, payload.to_string(), Publish::at_least_once())?;
         tokio::spawn(async move {
             if let Err(fault) = publication.await {
