@@ -3,39 +3,36 @@
 //! It runs what its agent says. Each element is a cell in a supervised shell, with its own connection
 //! to the broker; the store's connection is shared by all of them.
 
+mod bindings;
 mod json;
 mod links;
 mod performer;
 mod reception;
 mod saved;
+mod stores;
 mod watchdog;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::protocol::cell::{Cell, Input};
 use lamplighter_policies::protocol::messages::{FromHost, PROTOCOL_VERSION, ToHost};
-use lamplighter_runtime::broker::BrokerAddress;
+use lamplighter_policies::time::Monotonic;
 use lamplighter_runtime::clock;
 use lamplighter_runtime::process::HostLink;
+use lamplighter_runtime::store::Nonce;
 use lamplighter_runtime::store::any::AnyStore;
-use lamplighter_runtime::store::redis::{RedisSettings, RedisStore};
-use lamplighter_runtime::store::served::{Address, Served, Token};
-use lamplighter_runtime::store::{Nonce, StableStore};
 use lamplighter_runtime::transport::control::Outbox;
-use lamplighter_runtime::transport::mqtt::{ConnectionState, Mqtt, MqttOptions};
 use tokio::sync::mpsc;
 
 use self::links::Links;
 use self::performer::{Body, Performer, Surroundings};
-use self::reception::{Aside, Door, Receipts, Unusable};
+use self::reception::Receipts;
 use self::watchdog::Progress;
 use crate::app::Kind;
-use crate::dead_letter::DeadLetter;
 use crate::encoding::Encoded;
 use crate::instance::Hosted;
 use crate::shell::{Incarnation, Role, RoleSettings, Shell};
@@ -45,8 +42,6 @@ use crate::spec::{ElementSpec, StoreAccess};
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// How long the last words may take to leave.
 const DRAIN_WITHIN: Duration = Duration::from_secs(1);
-/// How many messages may wait beside the mailbox.
-const ASIDE_MAX: usize = 256;
 
 /// Runs what the agent at the other end of `link` says.
 ///
@@ -55,11 +50,14 @@ const ASIDE_MAX: usize = 256;
 pub(crate) async fn run(kinds: &BTreeMap<String, Kind>, mut link: HostLink) -> Result<(), String> {
     let agent = link.outbox();
     let (ended, mut endings) = mpsc::unbounded_channel();
+    let (prepared, mut ready) = mpsc::unbounded_channel();
     let mut host = Host {
         kinds,
         agent: agent.clone(),
         stores: Vec::new(),
         elements: BTreeMap::new(),
+        preparing: BTreeSet::new(),
+        prepared,
         ended,
     };
     say(
@@ -73,13 +71,14 @@ pub(crate) async fn run(kinds: &BTreeMap<String, Kind>, mut link: HostLink) -> R
     loop {
         tokio::select! {
             told = link.next(), if !stopping => match told {
-                Ok(Some(told)) => host.told(told).await,
+                Ok(Some(told)) => host.told(told),
                 Ok(None) => stopping = host.stop_all(),
                 Err(error) => {
                     tracing::error!(%error, "the agent cannot be understood");
                     stopping = host.stop_all();
                 }
             },
+            Some(prepared) = ready.recv() => host.run(prepared),
             Some(over) = endings.recv() => {
                 if let Some(element) = host.elements.remove(&over) {
                     element.role.stop();
@@ -100,11 +99,22 @@ pub(crate) async fn run(kinds: &BTreeMap<String, Kind>, mut link: HostLink) -> R
     Ok(())
 }
 
+/// An element whose store has been reached, or refuses.
+struct Prepared {
+    spec: ElementSpec,
+    epoch_floor: u64,
+    assigned_at: Monotonic,
+    store: Result<AnyStore, String>,
+}
+
 struct Host<'a> {
     kinds: &'a BTreeMap<String, Kind>,
     agent: Outbox<FromHost>,
     stores: Vec<(StoreAccess, AnyStore)>,
     elements: BTreeMap<EntityId, Running>,
+    /// Elements whose store is being reached.
+    preparing: BTreeSet<EntityId>,
+    prepared: mpsc::UnboundedSender<Prepared>,
     ended: mpsc::UnboundedSender<EntityId>,
 }
 
@@ -116,25 +126,20 @@ struct Running {
 }
 
 impl Host<'_> {
-    async fn told(&mut self, told: ToHost) {
+    fn told(&mut self, told: ToHost) {
         match told {
             ToHost::Assign {
                 element,
                 epoch_floor,
                 spec,
                 ..
-            } => {
-                if let Err(cause) = self.assign(&element, epoch_floor, &spec).await {
-                    tracing::error!(%element, cause, "cannot be run");
-                    let given_up = FromHost::GivenUp {
-                        element: element.clone(),
-                        cause,
-                        restart_may_help: false,
-                    };
-                    say(&self.agent, given_up);
-                    self.ended.send(element).ok();
+            } => match ElementSpec::decode(&spec) {
+                Ok(spec) => self.prepare(spec, epoch_floor),
+                Err(error) => {
+                    let cause = format!("what the agent says of it cannot be read: {error}");
+                    self.give_up(element, cause);
                 }
-            }
+            },
             ToHost::Report { request } => {
                 for element in self.elements.values() {
                     element.role.tell(Input::ReportAsked { request });
@@ -143,7 +148,14 @@ impl Host<'_> {
             ToHost::Stop { element } => match self.elements.get(&element) {
                 Some(running) => running.role.tell(Input::StopRequested),
                 None => {
-                    say(&self.agent, FromHost::Stopped { element });
+                    self.preparing.remove(&element);
+                    say(
+                        &self.agent,
+                        FromHost::Stopped {
+                            element: element.clone(),
+                        },
+                    );
+                    self.ended.send(element).ok();
                 }
             },
             ToHost::Panic { element } => match self.elements.get(&element) {
@@ -165,10 +177,61 @@ impl Host<'_> {
         true
     }
 
-    async fn assign(&mut self, id: &EntityId, epoch_floor: u64, spec: &[u8]) -> Result<(), String> {
+    /// Reaches the store, which may take long, and goes on listening to the agent meanwhile.
+    fn prepare(&mut self, spec: ElementSpec, epoch_floor: u64) {
         let assigned_at = clock::monotonic();
-        let spec = ElementSpec::decode(spec)
-            .map_err(|error| format!("what the agent says of it cannot be read: {error}"))?;
+        self.preparing.insert(spec.id.clone());
+        let known = self.stores.iter().find(|(access, _)| *access == spec.store);
+        let store = known.map(|(_, store)| store.clone());
+        let prepared = self.prepared.clone();
+        actix_rt::spawn(async move {
+            let store = match store {
+                Some(store) => Ok(store),
+                None => stores::connect_patiently(&spec).await,
+            };
+            // If the host is gone there is nobody to run it.
+            prepared
+                .send(Prepared {
+                    spec,
+                    epoch_floor,
+                    assigned_at,
+                    store,
+                })
+                .ok();
+        });
+    }
+
+    fn give_up(&mut self, element: EntityId, cause: String) {
+        tracing::error!(%element, cause, "cannot be run");
+        let given_up = FromHost::GivenUp {
+            element: element.clone(),
+            cause,
+            restart_may_help: false,
+        };
+        say(&self.agent, given_up);
+        self.ended.send(element).ok();
+    }
+
+    fn run(&mut self, prepared: Prepared) {
+        let id = prepared.spec.id.clone();
+        if self.preparing.remove(&id)
+            && let Err(cause) = self.assign(&id, prepared)
+        {
+            self.give_up(id, cause);
+        }
+    }
+
+    fn assign(&mut self, id: &EntityId, prepared: Prepared) -> Result<(), String> {
+        let Prepared {
+            spec,
+            epoch_floor,
+            assigned_at,
+            store,
+        } = prepared;
+        let store = store?;
+        if self.stores.iter().all(|(access, _)| *access != spec.store) {
+            self.stores.push((spec.store.clone(), store.clone()));
+        }
         let kind = self.kinds.get(&spec.element.kind).ok_or_else(|| {
             format!(
                 "this program has no element of kind {:?}",
@@ -180,7 +243,6 @@ impl Host<'_> {
             .map_err(|e| e.to_string())?
             .into_bytes();
         let hosted = (kind.make)(id.clone(), initial, links.appliance_ports.clone());
-        let store = self.store(&spec).await?;
         let body = Rc::new(RefCell::new(new_body(hosted, epoch_floor, assigned_at)));
         let progress = Progress::new(id.clone());
         watchdog::watch(progress.clone()).map_err(|e| format!("cannot watch its progress: {e}"))?;
@@ -194,7 +256,7 @@ impl Host<'_> {
             ended: self.ended.clone(),
         };
         let role = start_cell(&body, &around, self.agent.clone());
-        let mqtt = open_bindings(&role, &body, &around, kind)?;
+        let mqtt = bindings::open(&role, &body, &around, kind)?;
         body.borrow_mut().mqtt = Some(mqtt);
         let allow_inject = around.spec.allow_inject;
         self.elements.insert(
@@ -207,16 +269,6 @@ impl Host<'_> {
         );
         Ok(())
     }
-
-    /// One connection per store and process.
-    async fn store(&mut self, spec: &ElementSpec) -> Result<AnyStore, String> {
-        if let Some((_, store)) = self.stores.iter().find(|(access, _)| *access == spec.store) {
-            return Ok(store.clone());
-        }
-        let store = connect(spec).await?;
-        self.stores.push((spec.store.clone(), store.clone()));
-        Ok(store)
-    }
 }
 
 /// Tells the agent; without an agent the process is about to end anyhow.
@@ -226,11 +278,7 @@ fn say(agent: &Outbox<FromHost>, message: FromHost) {
     }
 }
 
-fn new_body(
-    hosted: Box<dyn Hosted>,
-    epoch_floor: u64,
-    assigned_at: lamplighter_policies::time::Monotonic,
-) -> Body {
+fn new_body(hosted: Box<dyn Hosted>, epoch_floor: u64, assigned_at: Monotonic) -> Body {
     Body {
         hosted,
         committed: BTreeMap::new(),
@@ -242,40 +290,6 @@ fn new_body(
         assigned_at,
         restored_at: assigned_at,
         asking: BTreeMap::new(),
-    }
-}
-
-async fn connect(spec: &ElementSpec) -> Result<AnyStore, String> {
-    match &spec.store {
-        StoreAccess::Served { address, token } => {
-            let address: Address = address.parse().map_err(|e| format!("{e}"))?;
-            let served = Served::connect(address, Token::new(token)).await;
-            served
-                .map(AnyStore::Served)
-                .map_err(|error| error.to_string())
-        }
-        StoreAccess::Redis {
-            url,
-            user,
-            password,
-        } => {
-            let url = with_credentials(url, user.as_deref(), password.as_deref());
-            let store =
-                RedisStore::connect(RedisSettings::new(&url, spec.application.clone())).await;
-            store
-                .map(AnyStore::Redis)
-                .map_err(|error| error.to_string())
-        }
-    }
-}
-
-/// Puts credentials where a Redis URL has them.
-fn with_credentials(url: &str, user: Option<&str>, password: Option<&str>) -> String {
-    match (url.split_once("://"), password) {
-        (Some((scheme, rest)), Some(password)) => {
-            format!("{scheme}://{}:{password}@{rest}", user.unwrap_or_default())
-        }
-        (Some(_) | None, _) => url.to_owned(),
     }
 }
 
@@ -319,125 +333,4 @@ fn start_cell(
         factory,
         escalate,
     )
-}
-
-/// Connects to the broker; from here on messages arrive.
-fn open_bindings(
-    role: &Role<Input>,
-    body: &Rc<RefCell<Body>>,
-    around: &Surroundings,
-    kind: &Kind,
-) -> Result<Mqtt, String> {
-    let spec = &around.spec;
-    let access = &spec.broker;
-    let address = BrokerAddress {
-        url: access.url.clone(),
-        user: access.user.clone(),
-        password: access.password.clone(),
-    };
-    let options = MqttOptions::new(
-        address,
-        format!("lamplighter-{}-{}", spec.application, spec.id),
-    );
-    let (aside, asides) = mpsc::channel(ASIDE_MAX);
-    let door = Door {
-        routes: around.links.routes.clone(),
-        role: role.lasting(),
-        receipts: around.receipts.clone(),
-        aside,
-        accepts: kind.accepts,
-    };
-    let subscriptions = around.links.subscriptions();
-    let mqtt = Mqtt::start(
-        options,
-        subscriptions,
-        Arc::new(move |incoming| door.receive(&incoming)),
-    )
-    .map_err(|error| error.to_string())?;
-    actix_rt::spawn(follow_connection(mqtt.state(), role.lasting()));
-    actix_rt::spawn(take_asides(
-        asides,
-        Rc::clone(body),
-        around.clone(),
-        role.lasting(),
-    ));
-    Ok(mqtt)
-}
-
-/// Tells the cell of every new connection.
-async fn follow_connection(
-    mut state: tokio::sync::watch::Receiver<ConnectionState>,
-    role: Role<Input>,
-) {
-    let mut told = 0;
-    loop {
-        match &*state.borrow_and_update() {
-            ConnectionState::Connected { count, .. } if *count != told => {
-                told = *count;
-                role.tell(Input::Connected);
-            }
-            ConnectionState::Connected { .. } | ConnectionState::Stopped => {}
-            ConnectionState::Connecting { attempts, reason } => {
-                if *attempts > 0 {
-                    tracing::warn!(attempts, ?reason, "the broker is out of reach");
-                }
-            }
-            ConnectionState::TakenOver => {
-                tracing::warn!("another process has taken over this element's bindings");
-            }
-        }
-        if state.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Takes what arrives beside the mailbox: reports of appliances and messages that are no input.
-async fn take_asides(
-    mut asides: mpsc::Receiver<Aside>,
-    body: Rc<RefCell<Body>>,
-    around: Surroundings,
-    role: Role<Input>,
-) {
-    while let Some(aside) = asides.recv().await {
-        match aside {
-            Aside::Report(report) => {
-                let asked = body.borrow_mut().asking.remove(&report.link);
-                if let Some(command) = asked {
-                    let shown = json::shown(&command.properties, &report.payload);
-                    role.tell(Input::Compared {
-                        link: report.link,
-                        shown,
-                    });
-                }
-            }
-            Aside::Unusable(unusable) => {
-                bury_unusable(&body, &around, &unusable).await;
-            }
-        }
-    }
-}
-
-/// A message that is no input of the element is kept for people, with the reason.
-async fn bury_unusable(body: &Rc<RefCell<Body>>, around: &Surroundings, unusable: &Unusable) {
-    let Unusable {
-        topic,
-        reason,
-        payload,
-    } = unusable;
-    let element = &around.spec.id;
-    tracing::warn!(%element, topic, reason, "a message is no input; it is among the dead letters");
-    let what = format!("message on {topic}: {}", String::from_utf8_lossy(payload));
-    let letter = DeadLetter {
-        index: 0,
-        what,
-        cause: reason.clone(),
-        at: clock::wall().0,
-    };
-    let fence = body.borrow().fence.clone();
-    if let Some(fence) = fence
-        && let Err(error) = around.store.bury(&fence, letter.encode()).await
-    {
-        tracing::error!(%element, %error, "a dead letter is only in this trace");
-    }
 }

@@ -1,0 +1,143 @@
+//! An element's connection to the broker, and what arrives on it beside the cell's inputs.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use lamplighter_policies::protocol::cell::Input;
+use lamplighter_runtime::broker::BrokerAddress;
+use lamplighter_runtime::clock;
+use lamplighter_runtime::store::StableStore;
+use lamplighter_runtime::transport::mqtt::{ConnectionState, Mqtt, MqttOptions};
+use tokio::sync::mpsc;
+
+use super::json;
+use super::performer::{Body, Surroundings};
+use super::reception::{Aside, Door, Unusable};
+use crate::app::Kind;
+use crate::dead_letter::DeadLetter;
+use crate::shell::Role;
+
+/// How many messages may wait beside the mailbox.
+const ASIDE_MAX: usize = 256;
+
+/// Connects to the broker; from here on messages arrive.
+pub(super) fn open(
+    role: &Role<Input>,
+    body: &Rc<RefCell<Body>>,
+    around: &Surroundings,
+    kind: &Kind,
+) -> Result<Mqtt, String> {
+    let spec = &around.spec;
+    let access = &spec.broker;
+    let address = BrokerAddress {
+        url: access.url.clone(),
+        user: access.user.clone(),
+        password: access.password.clone(),
+    };
+    let options = MqttOptions::new(
+        address,
+        format!("lamplighter-{}-{}", spec.application, spec.id),
+    );
+    let (aside, asides) = mpsc::channel(ASIDE_MAX);
+    let door = Door {
+        routes: around.links.routes.clone(),
+        role: role.lasting(),
+        receipts: around.receipts.clone(),
+        aside,
+        accepts: kind.accepts,
+    };
+    let subscriptions = around.links.subscriptions();
+    let mqtt = Mqtt::start(
+        options,
+        subscriptions,
+        Arc::new(move |incoming| door.receive(&incoming)),
+    )
+    .map_err(|error| error.to_string())?;
+    actix_rt::spawn(follow_connection(mqtt.state(), role.lasting()));
+    actix_rt::spawn(take_asides(
+        asides,
+        Rc::clone(body),
+        around.clone(),
+        role.lasting(),
+    ));
+    Ok(mqtt)
+}
+
+/// Tells the cell of every new connection.
+async fn follow_connection(
+    mut state: tokio::sync::watch::Receiver<ConnectionState>,
+    role: Role<Input>,
+) {
+    let mut told = 0;
+    loop {
+        match &*state.borrow_and_update() {
+            ConnectionState::Connected { count, .. } if *count != told => {
+                told = *count;
+                role.tell(Input::Connected);
+            }
+            ConnectionState::Connected { .. } | ConnectionState::Stopped => {}
+            ConnectionState::Connecting { attempts, reason } => {
+                if *attempts > 0 {
+                    tracing::warn!(attempts, ?reason, "the broker is out of reach");
+                }
+            }
+            ConnectionState::TakenOver => {
+                tracing::warn!("another process has taken over this element's bindings");
+            }
+        }
+        if state.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Takes what arrives beside the mailbox: reports of appliances and messages that are no input.
+async fn take_asides(
+    mut asides: mpsc::Receiver<Aside>,
+    body: Rc<RefCell<Body>>,
+    around: Surroundings,
+    role: Role<Input>,
+) {
+    while let Some(aside) = asides.recv().await {
+        match aside {
+            Aside::Report(report) => {
+                let asked = body.borrow_mut().asking.remove(&report.link);
+                if let Some(command) = asked {
+                    let shown = json::shown(&command.properties, &report.payload);
+                    role.tell(Input::Compared {
+                        link: report.link,
+                        shown,
+                    });
+                }
+            }
+            Aside::Unusable(unusable) => {
+                bury_unusable(&body, &around, &unusable).await;
+            }
+        }
+    }
+}
+
+/// A message that is no input of the element is kept for people, with the reason.
+async fn bury_unusable(body: &Rc<RefCell<Body>>, around: &Surroundings, unusable: &Unusable) {
+    let Unusable {
+        topic,
+        reason,
+        payload,
+    } = unusable;
+    let element = &around.spec.id;
+    tracing::warn!(%element, topic, reason, "a message is no input; it is among the dead letters");
+    let what = format!("message on {topic}: {}", String::from_utf8_lossy(payload));
+    let letter = DeadLetter {
+        index: 0,
+        what,
+        cause: reason.clone(),
+        at: clock::wall().0,
+    };
+    let fence = body.borrow().fence.clone();
+    if let Some(fence) = fence
+        && let Err(error) = around.store.bury(&fence, letter.encode()).await
+    {
+        tracing::error!(%element, %error, "a dead letter is only in this trace");
+    }
+}
