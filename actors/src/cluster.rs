@@ -16,9 +16,7 @@ use lamplighter_policies::model::{Broker, RedisServer, StoreKind, Topology};
 use lamplighter_policies::protocol::control::{Answer, Ask};
 use lamplighter_policies::restart::{RestartDecision, RestartHistory, RestartPolicy};
 use lamplighter_runtime::broker::accepts;
-use lamplighter_runtime::broker::mosquitto::{ManagedMosquitto, MosquittoSettings};
 use lamplighter_runtime::clock;
-use lamplighter_runtime::managed::{ManagedRedis, ManagedRedisSettings};
 use lamplighter_runtime::process::{Death, Process, Program};
 use lamplighter_runtime::transport::control::Token;
 use tokio::io::AsyncReadExt;
@@ -28,8 +26,10 @@ use tokio::time::timeout;
 use crate::operator::{Operator, OperatorError};
 
 pub use error::UpError;
+use servers::Servers;
 
 mod error;
+mod servers;
 
 /// How long the broker and the manager may take to be there.
 const START_TIMEOUT: Duration = Duration::from_secs(15);
@@ -94,12 +94,12 @@ pub async fn up(
     };
     let _lock = lock(&plan.run_directory)?;
     let (deaths, mut died) = mpsc::channel(64);
+    let servers = Servers::new(&plan.run_directory);
     let mut cluster = Cluster {
         plan,
         deaths,
         children: Vec::new(),
-        mosquitto: None,
-        redis: None,
+        servers,
         manager: None,
         broker: String::new(),
     };
@@ -131,8 +131,7 @@ struct Cluster {
     plan: UpPlan,
     deaths: mpsc::Sender<(String, Death)>,
     children: Vec<Child>,
-    mosquitto: Option<ManagedMosquitto>,
-    redis: Option<ManagedRedis>,
+    servers: Servers,
     manager: Option<SocketAddr>,
     broker: String,
 }
@@ -206,13 +205,7 @@ impl Cluster {
     /// Starts a Redis server if the topology wants one of its own.
     async fn start_store(&mut self) -> Result<Option<String>, UpError> {
         match &self.plan.topology.store.kind {
-            StoreKind::Redis(RedisServer::Managed) => {
-                let directory = self.plan.run_directory.join("redis");
-                let redis = ManagedRedis::start(&ManagedRedisSettings::new(&directory)).await?;
-                let url = redis.url();
-                self.redis = Some(redis);
-                Ok(Some(url))
-            }
+            StoreKind::Redis(RedisServer::Managed) => Ok(Some(self.servers.start_redis().await?)),
             StoreKind::Redis(RedisServer::External { .. }) | StoreKind::Embedded => Ok(None),
         }
     }
@@ -221,17 +214,7 @@ impl Cluster {
     async fn start_broker(&mut self) -> Result<Option<String>, UpError> {
         match self.plan.topology.broker {
             Broker::External { .. } => Ok(None),
-            Broker::Mosquitto => {
-                let settings = MosquittoSettings {
-                    directory: self.plan.run_directory.join("mosquitto"),
-                    listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-                    credentials: None,
-                };
-                let mosquitto = ManagedMosquitto::start(settings).await?;
-                let url = mosquitto.address().url;
-                self.mosquitto = Some(mosquitto);
-                Ok(Some(url))
-            }
+            Broker::Mosquitto => Ok(Some(self.servers.start_mosquitto().await?)),
             Broker::Embedded => {
                 let address = free_address().map_err(|source| UpError::System {
                     attempted: "find a free port for the broker",
@@ -322,6 +305,10 @@ impl Cluster {
         loop {
             let (name, death) = tokio::select! {
                 Some(died) = died.recv() => died,
+                ended = self.servers.ended() => {
+                    self.servers.revive(ended).await?;
+                    continue;
+                }
                 () = &mut stop => return Ok(()),
             };
             let log = self.log(&name);
@@ -389,16 +376,7 @@ impl Cluster {
                 end(child).await;
             }
         }
-        if let Some(mosquitto) = self.mosquitto.take()
-            && let Err(error) = mosquitto.stop().await
-        {
-            tracing::warn!(%error, "Mosquitto did not stop in order");
-        }
-        if let Some(redis) = self.redis.take()
-            && let Err(error) = redis.stop().await
-        {
-            tracing::warn!(%error, "Redis did not stop in order");
-        }
+        self.servers.stop().await;
     }
 
     async fn stop_elements(&self, address: SocketAddr) -> Result<(), OperatorError> {
