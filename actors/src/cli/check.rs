@@ -16,7 +16,9 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn run(&self, kinds: &[String]) -> Result<(), CommandError> {
-        let checked = checked(&self.file, Some(kinds))?;
+        // The bare command line has no elements, and cannot tell which kinds there are.
+        let kinds = (!kinds.is_empty()).then_some(kinds);
+        let checked = checked(&self.file, kinds)?;
         if !checked.warnings.is_empty() {
             print(&checked.warnings.render(false));
         }

@@ -9,8 +9,7 @@ enum Input {
 
 const COUNT: Output<u64> = Output::new("count");
 
-#[derive(Serialize, Deserialize, Default)]
-#[serde(default)]
+#[derive(Serialize, Deserialize)]
 struct Counter {
     presses: u64,
 }
@@ -37,7 +36,7 @@ mod tests {
 
     #[test]
     fn a_counter_goes_on_where_it_was_killed() {
-        let mut counter = TestElement::<Counter>::new();
+        let mut counter = TestElement::<Counter>::with_state(json!({ "presses": 0 }));
         counter.event("button", Input::Pressed);
         counter.crash();
         counter.event("button", Input::Pressed);
