@@ -1,6 +1,7 @@
 //! What the integration tests share.
 
 pub mod proxy;
+pub mod recovery;
 pub mod redis_server;
 pub mod simulated_disk;
 pub mod store_suite;
