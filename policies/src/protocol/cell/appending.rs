@@ -89,7 +89,8 @@ impl Cell {
             connection,
         } = sensed;
         let repeats = self.repeats.entry(link.clone()).or_default();
-        if repeats.is_repeat(connection, digest(&payload)) {
+        // A broker sends again only what it wants answered.
+        if receipt.is_some() && repeats.is_repeat(connection, digest(&payload)) {
             self.counters.duplicates += 1;
             return self.release_repeat(&link, receipt, effects);
         }
