@@ -202,15 +202,12 @@ fn start(store: &Embedded, id: u64, ask: Ask) -> BoxFuture<'static, Replies> {
         }
         Ask::Summary { element } => {
             let store = store.clone();
-            let look = async move { store.summary(&element).await };
-            look.map(move |seen| answered(seen.map(Answer::Summary)))
-                .boxed()
+            async move { answered(store.summary(&element).await.map(Answer::Summary)) }.boxed()
         }
         Ask::Bury { fence, letter } => {
             let store = store.clone();
-            let bury = async move { store.bury(&fence, letter.into_vec()).await };
-            bury.map(move |done| answered(done.map(|()| Answer::Done)))
-                .boxed()
+            let letter = letter.into_vec();
+            async move { answered(store.bury(&fence, letter).await.map(|()| Answer::Done)) }.boxed()
         }
         Ask::DeadLetters { element } => {
             let store = store.clone();
