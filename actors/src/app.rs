@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_runtime::process::HostLink;
+use lamplighter_runtime::store::Saved;
 
 use crate::author::Element;
 use crate::cli;
+use crate::host::{self, FoldedState};
 use crate::instance::{self, Accepts, Hosted, Instance};
+use crate::spec::ElementSpec;
 
 /// What a program's `main` returns.
 pub type Result = std::result::Result<(), Error>;
@@ -98,7 +101,18 @@ impl cli::Application for App {
         self.kinds.keys().cloned().collect()
     }
 
+    fn folded(
+        &self,
+        spec: &ElementSpec,
+        saved: &Saved,
+    ) -> std::result::Result<FoldedState, String> {
+        let kind = &spec.element.kind;
+        let known = self.kinds.get(kind);
+        let known = known.ok_or_else(|| format!("this program has no element of kind {kind:?}"))?;
+        host::folded(known, spec, saved)
+    }
+
     async fn run_host(&self, link: HostLink) -> std::result::Result<(), String> {
-        crate::host::run(&self.kinds, link).await
+        host::run(&self.kinds, link).await
     }
 }

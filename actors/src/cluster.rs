@@ -44,6 +44,8 @@ const EXIT_TIMEOUT: Duration = Duration::from_secs(4);
 pub const TOKEN_FILE: &str = "token";
 /// Where the manager listens.
 pub const ADDRESS_FILE: &str = "manager.address";
+/// Held by `up` for as long as it runs.
+pub(crate) const LOCK_FILE: &str = "up.lock";
 /// Where the broker is, as a URL, for whoever wants to speak with the application's devices.
 pub const BROKER_FILE: &str = "broker.url";
 
@@ -443,7 +445,7 @@ fn lock(directory: &Path) -> Result<std::fs::File, UpError> {
         .create(directory)
         .map_err(fault)?;
     let mut options = std::fs::File::options();
-    let path = directory.join("up.lock");
+    let path = directory.join(LOCK_FILE);
     let lock = options
         .create(true)
         .truncate(false)

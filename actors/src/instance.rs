@@ -64,6 +64,8 @@ pub(crate) trait Hosted {
     fn handle(&mut self, task: Task) -> Result<Handled, String>;
     /// The state as it is to be saved.
     fn save(&mut self) -> Result<SavedFields, StateFault>;
+    /// The state for people: the author's fields as JSON.
+    fn show(&self) -> Result<serde_json::Value, StateFault>;
     /// Makes the next call of the handler panic, for a drill.
     fn panic_next(&mut self);
 }
@@ -270,6 +272,22 @@ impl<E: Element> Hosted for Instance<E> {
         let version = Encoded::of(&E::VERSION).expect("a number encodes");
         fields.insert(VERSION.to_owned(), version.into_bytes());
         Ok(fields)
+    }
+
+    fn show(&self) -> Result<serde_json::Value, StateFault> {
+        let unsavable = |reason| StateFault::Unsavable {
+            element: self.id.clone(),
+            reason,
+        };
+        let element = self
+            .element
+            .as_ref()
+            .ok_or_else(|| unsavable("there is no instance".into()))?;
+        let shown = guarded(|| serde_json::to_value(element));
+        shown
+            .map_err(|e| e.to_string())
+            .and_then(|shown| shown.map_err(|e| e.to_string()))
+            .map_err(unsavable)
     }
 
     fn panic_next(&mut self) {

@@ -8,6 +8,7 @@ compile_error!(
      remove `panic = \"abort\"` from the profile"
 );
 
+mod access;
 mod app;
 mod author;
 pub mod cli;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use lamplighter_policies::ids::EntityId;
-use lamplighter_policies::model::{Appliance, Binding, Element, Topology};
+use lamplighter_policies::model::{Appliance, Binding, Durability, Element, Topology};
 use lamplighter_runtime::message_pack::{self, MessagePackError};
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +58,8 @@ pub enum StoreAccess {
         user: Option<String>,
         /// Its password.
         password: Option<String>,
+        /// What the server must promise.
+        durability: Durability,
     },
 }
 

@@ -1,22 +1,34 @@
 //! The command line: one program that plays every role.
 
 mod check;
+mod dead_letters;
 mod inject;
+mod log;
 mod new;
 mod roles;
 mod settings;
+mod state;
 mod status;
+mod store;
+mod stored;
 mod up;
+mod when;
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use lamplighter_runtime::process::HostLink;
+use lamplighter_runtime::store::Saved;
+
+pub use self::stored::StoredError;
+pub use crate::access::AccessError;
+pub use crate::host::FoldedState;
 
 use crate::cluster::UpError;
 use crate::fog_agent::AgentError;
 use crate::global_manager::ManagerError;
 use crate::operator::OperatorError;
+use crate::spec::ElementSpec;
 
 /// Why a command failed. Its text is for people: what, why, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +67,15 @@ pub enum CommandError {
     /// A setting is wrong; all that are, are in the text.
     #[error(transparent)]
     Settings(#[from] lamplighter_config::settings::SettingsError),
+    /// What is stored cannot be shown.
+    #[error(transparent)]
+    Stored(#[from] StoredError),
+    /// What the operator's commands need cannot be written.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// The store must not be used; each reason is in what was printed.
+    #[error("the store must not be used as it is: {0} of what is above rules it out")]
+    StoreRefused(usize),
     /// A store or broker that is to be used cannot be.
     #[error("{0}")]
     Service(String),
@@ -75,6 +96,13 @@ pub enum CommandError {
 pub trait Application {
     /// The names of the elements that the program has.
     fn kinds(&self) -> Vec<String>;
+
+    /// Restores the state of an element from what is saved, with the program's own code, as a host
+    /// would.
+    ///
+    /// # Errors
+    /// For people: why it cannot be restored.
+    fn folded(&self, spec: &ElementSpec, saved: &Saved) -> Result<FoldedState, String>;
 
     /// Plays the host: runs what the agent at the other end of the link says, until the link ends.
     /// Called on the main thread, within an actix system.
@@ -100,6 +128,14 @@ enum Command {
     Up(up::Up),
     /// Show how every element of a running application is
     Status(status::Status),
+    /// Show what an element remembers, as a host would restore it now
+    State(state::State),
+    /// Show the inputs that were given up, and why
+    DeadLetters(dead_letters::DeadLetters),
+    /// Show what an element has received since its checkpoint
+    Log(log::Log),
+    /// Check the stable store
+    Store(store::Store),
     /// Break an element of a running application, for a drill
     Inject(inject::Inject),
     /// Print every setting with its value and where that comes from
@@ -130,6 +166,10 @@ pub fn run(application: &impl Application) -> Result<(), CommandError> {
             up.run(&application.kinds())
         }
         Command::Status(status) => status.run(),
+        Command::State(state) => state.run(application),
+        Command::DeadLetters(letters) => letters.run(),
+        Command::Log(log) => log.run(),
+        Command::Store(store) => store.run(application),
         Command::Inject(inject) => inject.run(),
         Command::Settings(settings) => settings.run(),
         Command::New(new) => new.run(),
@@ -180,6 +220,14 @@ fn print(text: &str) {
     }
 }
 
+/// Writes a remark to standard error, where it does not mix with what was asked for.
+fn complain(text: &str) {
+    use std::io::Write;
+    if let Err(error) = std::io::stderr().write_all(text.as_bytes()) {
+        tracing::debug!(%error, "standard error is closed");
+    }
+}
+
 /// Where the application of a command runs.
 #[derive(Debug, clap::Args)]
 struct RunDirectory {
@@ -190,6 +238,12 @@ struct RunDirectory {
 }
 
 impl RunDirectory {
+    /// The directory that was named, or that of an application by default.
+    fn find_for(&self, application: &str) -> PathBuf {
+        let default = || PathBuf::from(".lamplighter").join(application);
+        self.run_directory.clone().unwrap_or_else(default)
+    }
+
     /// The directory that was named, or the only one of `./.lamplighter`.
     fn find(&self) -> Result<PathBuf, CommandError> {
         if let Some(directory) = &self.run_directory {

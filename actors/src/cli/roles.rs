@@ -7,16 +7,18 @@ use std::path::{Path, PathBuf};
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::{
-    Broker as BrokerModel, Credentials, Durability, RedisServer, SecretSource, StoreKind, Topology,
+    Broker as BrokerModel, Credentials, RedisServer, SecretSource, StoreKind, Topology,
 };
 use lamplighter_runtime::broker::embedded::{EmbeddedSettings, run_embedded};
 use lamplighter_runtime::process::Program;
-use lamplighter_runtime::store::embedded::{self, Embedded};
+use lamplighter_runtime::store::embedded::Embedded;
 use lamplighter_runtime::store::served;
 use lamplighter_runtime::transport::control::Token;
 use tokio::net::TcpListener;
 
+use super::stored::{self, STORE_DIRECTORY};
 use super::{CommandError, checked, in_system};
+use crate::access::Access;
 use crate::cluster::{ADDRESS_FILE, TOKEN_FILE};
 use crate::fog_agent::{self, AgentPlace, stop_requested};
 use crate::global_manager::{self, ManagerPlan};
@@ -76,6 +78,9 @@ impl Manager {
                 .local_addr()
                 .map_err(system("learn the own address"))?;
             let (store, _server) = self.store(&topology).await?;
+            let access = Access { topology, store };
+            access.write(&self.run_directory)?;
+            let Access { topology, store } = access;
             let plan = ManagerPlan {
                 broker: self.broker(&topology)?,
                 store,
@@ -105,6 +110,7 @@ impl Manager {
                     url,
                     user,
                     password,
+                    durability: topology.store.durability,
                 },
                 None,
             ))
@@ -122,14 +128,8 @@ impl Manager {
                 redis(url, &Credentials::default())
             }
             StoreKind::Embedded => {
-                let options = embedded::Options {
-                    durability: match topology.store.durability {
-                        Durability::Required => embedded::Durability::Required,
-                        Durability::Process => embedded::Durability::Process,
-                    },
-                    ..embedded::Options::default()
-                };
-                let store = Embedded::open(&self.run_directory.join("store"), options)
+                let directory = self.run_directory.join(STORE_DIRECTORY);
+                let store = Embedded::open(&directory, stored::options(topology))
                     .map_err(|error| CommandError::Service(error.to_string()))?;
                 let secret = self.store_token()?;
                 let listener = self.store_listener().await?;
@@ -292,7 +292,9 @@ fn announce(address: SocketAddr) {
 }
 
 /// The user's name and the password, found where the topology says.
-fn signed_in(credentials: &Credentials) -> Result<(Option<String>, Option<String>), CommandError> {
+pub(super) fn signed_in(
+    credentials: &Credentials,
+) -> Result<(Option<String>, Option<String>), CommandError> {
     let password = match &credentials.password {
         None => None,
         Some(SecretSource::Env(name)) => Some(std::env::var(name).map_err(|_| {

@@ -4,6 +4,7 @@
 //! to the broker; the store's connection is shared by all of them.
 
 mod bindings;
+mod folding;
 mod json;
 mod links;
 mod performer;
@@ -28,6 +29,8 @@ use lamplighter_runtime::store::any::AnyStore;
 use lamplighter_runtime::transport::control::Outbox;
 use tokio::sync::mpsc;
 
+pub use self::folding::FoldedState;
+pub(crate) use self::folding::folded;
 use self::links::Links;
 use self::performer::{Body, Performer, Surroundings};
 use self::reception::Receipts;

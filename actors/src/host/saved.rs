@@ -105,33 +105,14 @@ impl Restoring {
             restart_may_help: false,
         };
         let fields = unseal(element, &saved).map_err(|error| hopeless(quarantine(&error)))?;
-        let log = saved
-            .log
-            .iter()
-            .map(|batch| codec::decode_batch(element, batch));
-        let log = log
-            .collect::<Result<_, _>>()
-            .map_err(|error| hopeless(quarantine(&error)))?;
-        let (state, meta) = apart(&fields).map_err(|reason| {
-            hopeless(format!(
-                "the checkpoint of {element} does not decode: {reason}"
-            ))
-        })?;
+        let (state, restored) = decoded(element, &saved).map_err(hopeless)?;
         let mut body = self.body.borrow_mut();
         body.hosted
             .make(&state)
             .map_err(|fault| hopeless(fault.to_string()))?;
         body.committed = fields;
         body.restored_at = clock::monotonic();
-        let Saved {
-            checkpoint, head, ..
-        } = saved;
-        Ok(Restored {
-            checkpoint,
-            head,
-            meta,
-            log,
-        })
+        Ok(restored)
     }
 
     /// Claims the element at first, and reads it again later. A store out of reach is waited for.
@@ -168,6 +149,30 @@ impl Restoring {
             }
         }
     }
+}
+
+/// The element's own fields and what the cell must know, from what the store keeps.
+pub(super) fn decoded(
+    element: &EntityId,
+    saved: &Saved,
+) -> Result<(SavedFields, Restored), String> {
+    let fields = unseal(element, saved).map_err(|error| quarantine(&error))?;
+    let log = saved
+        .log
+        .iter()
+        .map(|batch| codec::decode_batch(element, batch));
+    let log = log
+        .collect::<Result<_, _>>()
+        .map_err(|error| quarantine(&error))?;
+    let (state, meta) = apart(&fields)
+        .map_err(|reason| format!("the checkpoint of {element} does not decode: {reason}"))?;
+    let restored = Restored {
+        checkpoint: saved.checkpoint,
+        head: saved.head,
+        meta,
+        log,
+    };
+    Ok((state, restored))
 }
 
 fn unseal(element: &EntityId, saved: &Saved) -> Result<SavedFields, StoreError> {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use lamplighter::cli::{self, Application};
+use lamplighter::cli::{self, Application, FoldedState};
 use lamplighter::spec::ElementSpec;
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::Value;
@@ -11,12 +11,17 @@ use lamplighter_policies::protocol::messages::{
     ElementReport, FromHost, PROTOCOL_VERSION, StartPhases, ToHost,
 };
 use lamplighter_runtime::process::HostLink;
+use lamplighter_runtime::store::Saved;
 
 struct Fake;
 
 impl Application for Fake {
     fn kinds(&self) -> Vec<String> {
         vec!["Fake".into()]
+    }
+
+    fn folded(&self, _: &ElementSpec, _: &Saved) -> Result<FoldedState, String> {
+        Err("its elements have no state".into())
     }
 
     async fn run_host(&self, mut link: HostLink) -> Result<(), String> {
