@@ -170,7 +170,16 @@ mod tests {
     use super::*;
 
     fn access() -> Access {
-        let text = "[application]\nname = \"home\"\n[elements.lamp]\nkind = \"Lamp\"\n";
+        let text = r#"
+            [application]
+            name = "home"
+            [servers.pc]
+            storage = "volatile"
+            [elements.lamp]
+            kind = "Lamp"
+            server = "pc"
+            inputs = { "hall/motion" = "Motion" }
+        "#;
         let topology = lamplighter_config::parse("home.toml", text)
             .unwrap()
             .topology;

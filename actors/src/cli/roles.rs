@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use lamplighter_config::read_secret;
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::{
-    Broker as BrokerModel, Credentials, RedisServer, SecretSource, StoreKind, Topology,
+    Broker as BrokerModel, Credentials, RedisServer, StoreKind, Topology,
 };
 use lamplighter_runtime::broker::embedded::{EmbeddedSettings, run_embedded};
 use lamplighter_runtime::process::Program;
@@ -295,18 +296,11 @@ fn announce(address: SocketAddr) {
 pub(super) fn signed_in(
     credentials: &Credentials,
 ) -> Result<(Option<String>, Option<String>), CommandError> {
-    let password = match &credentials.password {
-        None => None,
-        Some(SecretSource::Env(name)) => Some(std::env::var(name).map_err(|_| {
-            CommandError::Service(format!(
-                "the variable {name}, which holds a password, is not set"
-            ))
-        })?),
-        Some(SecretSource::File(path)) => {
-            let text = std::fs::read_to_string(path).map_err(system(&format!("read {path}")))?;
-            Some(text.trim_end_matches(['\r', '\n']).to_owned())
-        }
-    };
+    let password = credentials.password.as_ref().map(read_secret);
+    let password = password
+        .transpose()
+        .map_err(|error| CommandError::Service(error.to_string()))?;
+    let password = password.map(|secret| secret.expose().to_owned());
     Ok((credentials.user.clone(), password))
 }
 
