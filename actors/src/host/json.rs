@@ -59,6 +59,12 @@ pub(super) fn shown(properties: &Properties, report: &[u8]) -> Vec<String> {
         .collect()
 }
 
+/// Whether a device's report has this property, with a value.
+pub(super) fn has(report: &[u8], property: &str) -> bool {
+    let report = serde_json::from_slice::<Value>(report).unwrap_or_default();
+    report.get(property).is_some_and(|value| !value.is_null())
+}
+
 /// What asks a device to report these properties, by zigbee2mqtt's convention.
 pub(super) fn question(properties: &Properties) -> Vec<u8> {
     let empty = |name: &String| (name.clone(), Value::from(""));
@@ -136,6 +142,7 @@ mod tests {
         let light = properties(&json!({ "state": "ON", "brightness": 110 }));
         let report = br#"{"state":"ON","brightness":90,"linkquality":180}"#;
         assert_eq!(shown(&light, report), ["state"]);
+        assert!(has(report, "linkquality") && !has(report, "last_seen"));
         assert_eq!(question(&light), br#"{"brightness":"","state":""}"#);
     }
 }

@@ -35,6 +35,8 @@ pub(super) enum Route {
         link: EntityId,
         variant: String,
         valid_for: Option<Validity>,
+        /// The property that no two reports share.
+        identified_by: Option<String>,
     },
     /// Events of another element.
     Events { link: EntityId },
@@ -112,7 +114,11 @@ impl Links {
                 );
                 Source::Element
             }
-            Endpoint::Device { topic, .. } => {
+            Endpoint::Device { topic, appliance } => {
+                let appliance = appliance
+                    .as_ref()
+                    .and_then(|known| spec.appliances.get(known));
+                let identified_by = appliance.and_then(|known| known.identified_by.clone());
                 let (variant, valid_for) = (variant.clone(), flow.valid_for);
                 self.route(
                     topic.clone(),
@@ -120,6 +126,7 @@ impl Links {
                         link: link.clone(),
                         variant,
                         valid_for,
+                        identified_by,
                     },
                 );
                 Source::Device

@@ -109,6 +109,7 @@ impl Door {
                 link,
                 variant,
                 valid_for,
+                identified_by,
             } => {
                 let payload = json::to_input(variant, &incoming.payload);
                 let payload =
@@ -125,6 +126,9 @@ impl Door {
                         "it was retained by the broker, so its age is unknown",
                     );
                 }
+                let identified = identified_by
+                    .as_deref()
+                    .is_some_and(|property| json::has(&incoming.payload, property));
                 let occurred_at = clock::wall();
                 let expires_at = valid_for.and_then(|validity| validity.expires_at(occurred_at));
                 self.sensed(incoming, |receipt| Sensed {
@@ -134,6 +138,7 @@ impl Door {
                     payload,
                     receipt,
                     connection: incoming.connection,
+                    identified,
                 })
             }
             Route::Events { link } | Route::Answers { link } => {

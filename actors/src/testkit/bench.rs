@@ -107,6 +107,7 @@ impl<E: Element> Bench<E> {
             payload,
             receipt: None,
             connection: 0,
+            identified: false,
         };
         self.inputs.push_back(Input::Sensed(sensed));
         self.run();

@@ -178,6 +178,7 @@ pub(super) fn appliance(item: &Item<'_>, faults: &mut Faults) -> Option<Applianc
             "report_period",
             duration(Duration::from_millis(1)..=VALIDITY_MAX),
         ),
+        identified_by: table.optional("identified_by", text),
         safe_state: table.optional("safe_state", tree_table),
     };
     let written = ApplianceWritten {

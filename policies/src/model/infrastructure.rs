@@ -114,6 +114,10 @@ pub struct Appliance {
     pub class: ActuationClass,
     /// How often it reports without being asked; `None` means that silence says nothing.
     pub report_period: Option<Duration>,
+    /// The property that no two of its reports share, such as a time stamp or a counter: with it a
+    /// report that the broker repeats is told from a new one. Without it a report may be handled twice
+    /// after a crash, and none is lost.
+    pub identified_by: Option<String>,
     /// The command that leaves it harmless.
     pub safe_state: Option<BTreeMap<String, Value>>,
 }

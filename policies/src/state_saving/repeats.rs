@@ -1,16 +1,14 @@
 //! What a broker sends again: told from what is new, for devices that do not number their events.
 //!
 //! A broker that was not answered sends again, first thing on the next connection and in the old
-//! order, what it sent on the last one. What was already logged of that is a piece of the end of the
-//! log, so it is recognised by content: as long as the messages of a new connection go on matching
-//! consecutive logged ones, they are repeats. Nothing depends on MQTT's DUP flag, which not every
-//! broker sets and not every client library shows.
-//!
-//! Content tells events apart only where a device's reports differ, as zigbee2mqtt's do by `last_seen`.
-//! A device that was heard to say the same thing twice is taken at its word: of such a device an event
-//! may be handled twice after a crash, and none is ever lost.
+//! order, what it sent on the last one. While the receiving process lives it knows what it has not
+//! answered, and recognises exactly that. A process that is started again does not know what its
+//! predecessor answered, and content alone does not tell: a lamp may be switched on twice. There only a
+//! device whose reports are *identified*, which carry a time stamp or a counter, is handled exactly
+//! once; of any other an event may be handled twice after a crash, and none is lost. Nothing depends on
+//! MQTT's DUP flag, which not every broker sets and not every client library shows.
 
-use alloc::collections::{BTreeSet, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 /// How many logged events of one binding are remembered: more than a client may leave unanswered.
@@ -48,26 +46,34 @@ impl Repeats {
         self.remembered = saved.iter().copied().collect();
     }
 
-    /// Whether what arrived on this connection is a repeat. If not it is remembered.
-    pub fn is_repeat(&mut self, connection: u64, digest: u64) -> bool {
-        if self.connection != Some(connection) {
-            // The first message of a connection: repeats, if any, begin at its last occurrence.
-            self.connection = Some(connection);
-            self.cursor = self.first_repeat(digest);
-        }
-        if let Some(at) = self.cursor {
-            if self.remembered.get(at) == Some(&digest) {
-                self.cursor = Some(at + 1);
-                return true;
-            }
-            self.cursor = None;
+    /// Whether what arrived on this connection is a repeat. If not it is remembered. `identified` says
+    /// that no two events of the device have the same contents.
+    pub fn is_repeat(&mut self, connection: u64, digest: u64, identified: bool) -> bool {
+        let sent_again = self.is_sent_again(connection, digest);
+        if sent_again || (identified && self.remembered.contains(&digest)) {
+            return true;
         }
         self.remember(digest);
         false
     }
-}
 
-impl Repeats {
+    fn is_sent_again(&mut self, connection: u64, digest: u64) -> bool {
+        if self.connection != Some(connection) {
+            self.connection = Some(connection);
+            self.cursor = self.remembered.len().checked_sub(self.unanswered);
+        }
+        match self.cursor {
+            Some(at) if self.remembered.get(at) == Some(&digest) => {
+                self.cursor = Some(at + 1);
+                true
+            }
+            Some(_) | None => {
+                self.cursor = None;
+                false
+            }
+        }
+    }
+
     /// What was just remembered waits for the log, and the broker for an answer.
     pub fn is_unanswered(&mut self) {
         self.unanswered += 1;
@@ -76,22 +82,6 @@ impl Repeats {
     /// The broker was answered about the earliest one that it had no answer to.
     pub fn answered(&mut self) {
         self.unanswered = self.unanswered.saturating_sub(1);
-    }
-
-    /// Where the repeats of a new connection begin, if its first message is one.
-    fn first_repeat(&self, digest: u64) -> Option<usize> {
-        let unanswered = self.remembered.len().saturating_sub(self.unanswered);
-        if self.remembered.get(unanswered) == Some(&digest) {
-            return Some(unanswered);
-        }
-        let last = self.remembered.iter().rposition(|known| *known == digest);
-        last.filter(|_| self.tells_apart())
-    }
-
-    /// Whether no two of the remembered events were alike, and there are enough of them to say so.
-    fn tells_apart(&self) -> bool {
-        let distinct: BTreeSet<u64> = self.remembered.iter().copied().collect();
-        self.remembered.len() > 1 && distinct.len() == self.remembered.len()
     }
 }
 
@@ -107,50 +97,38 @@ pub fn digest(contents: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
-    fn new_ones(repeats: &mut Repeats, connection: u64, digests: &[u64]) -> Vec<u64> {
-        digests
-            .iter()
-            .copied()
-            .filter(|digest| !repeats.is_repeat(connection, *digest))
-            .collect()
+    fn new_ones(
+        repeats: &mut Repeats,
+        connection: u64,
+        digests: &[u64],
+        identified: bool,
+    ) -> Vec<u64> {
+        let is_new = |digest: &u64| !repeats.is_repeat(connection, *digest, identified);
+        digests.iter().copied().filter(is_new).collect()
     }
 
     #[test]
-    fn what_is_sent_again_on_a_new_connection_is_recognised() {
+    fn a_report_that_is_identified_counts_once_on_whatever_connection() {
         let mut repeats = Repeats::default();
-        assert_eq!(new_ones(&mut repeats, 1, &[1, 2, 3, 4]), [1, 2, 3, 4]);
-        assert_eq!(new_ones(&mut repeats, 2, &[3, 4, 5, 6]), [5, 6]);
-        assert_eq!(new_ones(&mut repeats, 3, &[6, 7]), [7]);
+        assert_eq!(new_ones(&mut repeats, 1, &[1, 2, 3, 4], true), [1, 2, 3, 4]);
+        assert_eq!(new_ones(&mut repeats, 2, &[3, 4, 5, 6], true), [5, 6]);
+        assert_eq!(new_ones(&mut repeats, 2, &[4, 7], true), [7]);
     }
 
     #[test]
-    fn equal_contents_on_one_connection_are_two_events() {
+    fn a_report_that_is_not_identified_is_never_passed_over_for_its_contents() {
         let mut repeats = Repeats::default();
-        assert_eq!(new_ones(&mut repeats, 1, &[1, 1, 1]), [1, 1, 1]);
-    }
-
-    #[test]
-    fn a_device_that_says_the_same_thing_again_is_never_passed_over() {
-        let mut repeats = Repeats::default();
-        assert_eq!(new_ones(&mut repeats, 1, &[7]), [7]);
-        assert_eq!(new_ones(&mut repeats, 2, &[7, 7]), [7, 7]);
-        assert_eq!(new_ones(&mut repeats, 3, &[7]), [7]);
+        assert_eq!(new_ones(&mut repeats, 1, &[7, 8, 7], false), [7, 8, 7]);
+        assert_eq!(new_ones(&mut repeats, 2, &[7, 8], false), [7, 8]);
     }
 
     #[test]
     fn what_the_broker_had_no_answer_to_is_a_repeat_whatever_it_says() {
         let mut repeats = Repeats::default();
-        assert_eq!(new_ones(&mut repeats, 1, &[7, 7]), [7, 7]);
+        assert_eq!(new_ones(&mut repeats, 1, &[7, 7], false), [7, 7]);
         repeats.is_unanswered();
-        assert_eq!(new_ones(&mut repeats, 2, &[7, 7]), [7]);
+        assert_eq!(new_ones(&mut repeats, 2, &[7, 7], false), [7]);
         repeats.answered();
-        assert_eq!(new_ones(&mut repeats, 3, &[7]), [7]);
-    }
-
-    #[test]
-    fn a_match_that_breaks_off_is_no_repeat_from_there_on() {
-        let mut repeats = Repeats::default();
-        new_ones(&mut repeats, 1, &[1, 2, 3]);
-        assert_eq!(new_ones(&mut repeats, 2, &[2, 9, 3]), [9, 3]);
+        assert_eq!(new_ones(&mut repeats, 3, &[7], false), [7]);
     }
 }

@@ -82,6 +82,7 @@ impl Outside {
             payload: vec![READINGS + self.sent],
             receipt: Some(u64::from(self.sent)),
             connection: self.connection,
+            identified: true,
         }))
     }
 

@@ -87,10 +87,10 @@ impl Cell {
             payload,
             receipt,
             connection,
+            identified,
         } = sensed;
         let repeats = self.repeats.entry(link.clone()).or_default();
-        // A broker sends again only what it wants answered.
-        if receipt.is_some() && repeats.is_repeat(connection, digest(&payload)) {
+        if repeats.is_repeat(connection, digest(&payload), identified) {
             self.counters.duplicates += 1;
             return self.release_repeat(&link, receipt, effects);
         }

@@ -126,6 +126,8 @@ pub struct Sensed {
     pub receipt: Option<u64>,
     /// Which connection to the broker brought it: on a new one the broker repeats itself.
     pub connection: u64,
+    /// Whether no other event of the device has the same contents.
+    pub identified: bool,
 }
 
 /// Why the store did not do what it was asked.

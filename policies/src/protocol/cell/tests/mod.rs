@@ -214,5 +214,6 @@ fn sensed(connection: u64, payload: u8, receipt: u64) -> Input {
         payload: vec![payload],
         receipt: Some(receipt),
         connection,
+        identified: false,
     })
 }
