@@ -194,12 +194,8 @@ async fn a_drill_kills_an_element_and_its_repair_is_measured() {
 #[tokio::test]
 async fn what_is_stopped_leaves_nothing_behind() {
     let up = Up::start(TWO_ELEMENTS).await;
-    let processes = up.marked();
-    assert_eq!(
-        processes.len(),
-        7,
-        "up, broker, manager, agent, two hosts and the spare"
-    );
+    let all = "up, broker, manager, agent, two hosts and the spare";
+    up.until(all, || up.marked().len() == 7).await;
     let busy = up.command(&["up", up.file.to_str().unwrap()]);
     let words = String::from_utf8(busy.stderr).unwrap();
     assert!(
