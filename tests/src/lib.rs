@@ -1,5 +1,6 @@
 //! What the integration tests share.
 
+pub mod application;
 pub mod proxy;
 pub mod recovery;
 pub mod redis_server;
