@@ -83,6 +83,14 @@ impl Links {
         }
     }
 
+    pub(super) fn may_repeat(&self, link: &str) -> bool {
+        let mut links = self.outbound.iter();
+        links.any(|known| match known.target {
+            Target::Appliance(class) => known.id == link && class.may_repeat(),
+            Target::Element => false,
+        })
+    }
+
     pub(super) fn subscriptions(&self) -> Vec<Subscription> {
         let quality = |routes: &Vec<Route>| {
             let device = routes

@@ -32,6 +32,9 @@ use crate::spec::ElementSpec;
 
 /// How many events one message between elements carries at most.
 const EVENTS_MAX: usize = 64;
+/// Why a command that must not be repeated is among the dead letters.
+const UNKNOWN: &str = "it was being sent when the element or its connection failed: nobody knows whether it \
+                       was carried out, and it is not repeated";
 /// How long an appliance may take to say what it shows.
 const COMPARE_WITHIN: Duration = Duration::from_millis(200);
 
@@ -227,6 +230,7 @@ impl Performer {
         let publish = Publish {
             expiry: remaining(command.expires_at),
             user_properties: vec![("lamplighter-id".to_owned(), id.to_string())],
+            once: !self.around.links.may_repeat(&link),
             ..Publish::at_least_once()
         };
         let body = self.body.borrow();
@@ -235,11 +239,23 @@ impl Performer {
         };
         let publication = mqtt.publish(&topics.command, payload, publish);
         let (role, position) = (role.clone(), command.position);
+        let unknown = letter(
+            position.index,
+            &format!("command {position:?} on {link}"),
+            UNKNOWN,
+        );
+        let (store, fence) = (self.around.store.clone(), self.fence());
+        drop(body);
         actix_rt::spawn(async move {
             let outcome = match publication {
                 Ok(publication) => publication.await,
                 Err(error) => Err(error),
             };
+            if outcome == Err(PublishError::Unknown)
+                && let Err(error) = store.bury(&fence, unknown).await
+            {
+                tracing::error!(%error, "a dead letter is only in this trace");
+            }
             role.tell(settled(link, position, outcome));
         });
     }
@@ -278,14 +294,7 @@ impl Performer {
 
     fn bury(&self, index: u64, what: &str, cause: &str) {
         tracing::error!(element = %self.id(), index, what, cause, "given up; it is among the dead letters");
-        let (what, cause) = (what.to_owned(), cause.to_owned());
-        let bytes = DeadLetter {
-            index,
-            what,
-            cause,
-            at: clock::wall().0,
-        }
-        .encode();
+        let bytes = letter(index, what, cause);
         let (store, fence) = (self.around.store.clone(), self.fence());
         actix_rt::spawn(async move {
             if let Err(error) = store.bury(&fence, bytes).await {
@@ -397,12 +406,10 @@ impl Perform for Performer {
             Effect::Bury { index, what, cause } => self.bury(index, &what, &cause),
             Effect::ReportUnknown { link, command } => {
                 let position = command.position;
-                let cause = "it was being sent when the element failed: nobody knows whether it was \
-                             carried out, and it is not repeated";
                 self.bury(
                     position.index,
                     &format!("command {position:?} on {link}"),
-                    cause,
+                    UNKNOWN,
                 );
             }
             Effect::Ready { replayed, took } => self.ready(replayed, took),
@@ -431,6 +438,18 @@ impl Perform for Performer {
     }
 }
 
+fn letter(index: u64, what: &str, cause: &str) -> Vec<u8> {
+    let (what, cause) = (what.to_owned(), cause.to_owned());
+    let at = clock::wall().0;
+    DeadLetter {
+        index,
+        what,
+        cause,
+        at,
+    }
+    .encode()
+}
+
 /// What became of a command.
 fn settled(link: String, position: Position, outcome: Result<(), PublishError>) -> Input {
     match outcome {
@@ -438,6 +457,10 @@ fn settled(link: String, position: Position, outcome: Result<(), PublishError>) 
         // It is of no use any more, and must not be offered again.
         Err(error @ (PublishError::Expired | PublishError::Refused { .. })) => {
             tracing::warn!(link, ?position, %error, "a command is given up");
+            Input::Settled { link, position }
+        }
+        Err(error @ PublishError::Unknown) => {
+            tracing::error!(link, ?position, %error, "nobody knows whether a command was carried out");
             Input::Settled { link, position }
         }
         Err(PublishError::Full { .. } | PublishError::Disconnected | PublishError::Over) => {

@@ -41,6 +41,8 @@ pub(super) struct Outgoing {
     payload: Bytes,
     publish: Publish,
     useful_until: Option<Monotonic>,
+    /// Whether a connection was given it.
+    was_sent: bool,
     reply: oneshot::Sender<Result<(), PublishError>>,
     /// Counts it as unfinished until it is dropped.
     _permit: OwnedSemaphorePermit,
@@ -60,6 +62,7 @@ impl Outgoing {
             payload,
             publish,
             useful_until,
+            was_sent: false,
             reply,
             _permit: permit,
         }
@@ -208,6 +211,7 @@ impl Courier {
 
     async fn serve(&mut self, mut connection: Connection) -> Next {
         let mut deliveries = Deliveries::new();
+        self.give_up_what_goes_once();
         for number in self.unacknowledged.keys().copied().collect::<Vec<_>>() {
             self.send(number, &mut connection, &deliveries);
         }
@@ -288,11 +292,20 @@ impl Courier {
         number
     }
 
+    /// On a new connection: what was given to the one before and may not be repeated.
+    fn give_up_what_goes_once(&mut self) {
+        let gone = |_: &u64, outgoing: &mut Outgoing| outgoing.publish.once && outgoing.was_sent;
+        for (_, outgoing) in self.unacknowledged.extract_if(.., gone) {
+            outgoing.finish(Err(PublishError::Unknown));
+        }
+    }
+
     /// Sends a kept publication. A failure of the connection is noticed elsewhere, and sends it again.
     fn send(&mut self, number: u64, connection: &mut Connection, deliveries: &Deliveries) {
-        let Some(outgoing) = self.unacknowledged.get(&number) else {
+        let Some(outgoing) = self.unacknowledged.get_mut(&number) else {
             return;
         };
+        outgoing.was_sent = true;
         let refused = match paho_message(outgoing) {
             None => PublishError::Expired,
             Some(Err(error)) => {

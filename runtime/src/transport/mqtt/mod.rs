@@ -148,6 +148,9 @@ pub struct Publish {
     pub expiry: Option<Duration>,
     /// What is attached to it.
     pub user_properties: Vec<(String, String)>,
+    /// Whether it goes over one connection only, also where that breaks before the broker's answer.
+    /// Of QoS 1; for what must not be done twice.
+    pub once: bool,
 }
 
 impl Publish {
@@ -158,6 +161,7 @@ impl Publish {
             quality,
             expiry: None,
             user_properties: Vec::new(),
+            once: false,
         }
     }
 
@@ -168,6 +172,7 @@ impl Publish {
             quality,
             expiry: None,
             user_properties: Vec::new(),
+            once: false,
         }
     }
 }
@@ -263,6 +268,9 @@ pub enum PublishError {
     /// Its expiry passed before it was acknowledged. It may have arrived.
     #[error("it expired before the broker took it")]
     Expired,
+    /// It was to go over one connection only, and that broke. Nobody knows whether it arrived.
+    #[error("the connection broke before the broker answered, and it must not be sent again")]
+    Unknown,
     /// The client is over. It may have arrived.
     #[error("the MQTT client has ended")]
     Over,
