@@ -96,6 +96,8 @@ async fn a_second_up_goes_on_with_the_state_of_the_first() {
     tokio::time::sleep(PERIOD * 10).await;
     let mut said = load.stop().await;
     outside.has_exactly(&said, &application).await;
+    // Its client would go on looking for the broker, under the name of the next one.
+    outside.mqtt.disconnect(Duration::from_secs(1)).await;
     let application = application.start_again().await;
     let outside = Outside::connect(&application.broker).await;
     let load = outside.load(10_000);
