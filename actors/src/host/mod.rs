@@ -57,7 +57,7 @@ pub(crate) async fn run(kinds: &BTreeMap<String, Kind>, mut link: HostLink) -> R
     let mut host = Host {
         kinds,
         agent: agent.clone(),
-        stores: Vec::new(),
+        stores: Stores::default(),
         elements: BTreeMap::new(),
         preparing: BTreeSet::new(),
         prepared,
@@ -113,12 +113,27 @@ struct Prepared {
 struct Host<'a> {
     kinds: &'a BTreeMap<String, Kind>,
     agent: Outbox<FromHost>,
-    stores: Vec<(StoreAccess, AnyStore)>,
+    stores: Stores,
     elements: BTreeMap<EntityId, Running>,
     /// Elements whose store is being reached.
     preparing: BTreeSet<EntityId>,
     prepared: mpsc::UnboundedSender<Prepared>,
     ended: mpsc::UnboundedSender<EntityId>,
+}
+
+/// The stores that this process is connected to, each once.
+type Stores = Rc<RefCell<Vec<(StoreAccess, AnyStore)>>>;
+
+fn known(stores: &Stores, access: &StoreAccess) -> Option<AnyStore> {
+    let stores = stores.borrow();
+    let found = stores.iter().find(|(known, _)| known == access);
+    found.map(|(_, store)| store.clone())
+}
+
+fn keep(stores: &Stores, access: &StoreAccess, store: &AnyStore) {
+    if known(stores, access).is_none() {
+        stores.borrow_mut().push((access.clone(), store.clone()));
+    }
 }
 
 /// An element that lives in this process.
@@ -143,6 +158,7 @@ impl Host<'_> {
                     self.give_up(element, cause);
                 }
             },
+            ToHost::Prepare { spec } => self.connect_ahead(&spec),
             ToHost::Report { request } => {
                 for element in self.elements.values() {
                     element.role.tell(Input::ReportAsked { request });
@@ -184,8 +200,7 @@ impl Host<'_> {
     fn prepare(&mut self, spec: ElementSpec, epoch_floor: u64) {
         let assigned_at = clock::monotonic();
         self.preparing.insert(spec.id.clone());
-        let known = self.stores.iter().find(|(access, _)| *access == spec.store);
-        let store = known.map(|(_, store)| store.clone());
+        let store = known(&self.stores, &spec.store);
         let prepared = self.prepared.clone();
         actix_rt::spawn(async move {
             let store = match store {
@@ -201,6 +216,22 @@ impl Host<'_> {
                     store,
                 })
                 .ok();
+        });
+    }
+
+    /// Reaches the store before there is an element to run. A store that refuses is told of when
+    /// there is one.
+    fn connect_ahead(&self, spec: &[u8]) {
+        let spec = match ElementSpec::decode(spec) {
+            Ok(spec) => spec,
+            Err(error) => return tracing::warn!(%error, "a spare host cannot prepare"),
+        };
+        let stores = Rc::clone(&self.stores);
+        actix_rt::spawn(async move {
+            match stores::connect_patiently(&spec).await {
+                Ok(store) => keep(&stores, &spec.store, &store),
+                Err(cause) => tracing::warn!(cause, "a spare host cannot prepare"),
+            }
         });
     }
 
@@ -232,9 +263,7 @@ impl Host<'_> {
             store,
         } = prepared;
         let store = store?;
-        if self.stores.iter().all(|(access, _)| *access != spec.store) {
-            self.stores.push((spec.store.clone(), store.clone()));
-        }
+        keep(&self.stores, &spec.store, &store);
         let kind = self.kinds.get(&spec.element.kind).ok_or_else(|| {
             format!(
                 "this program has no element of kind {:?}",
@@ -290,6 +319,7 @@ fn new_body(hosted: Box<dyn Hosted>, epoch_floor: u64, assigned_at: Monotonic) -
         epoch_floor,
         mqtt: None,
         trouble: None,
+        checkpoint_took: None,
         assigned_at,
         restored_at: assigned_at,
         asking: BTreeMap::new(),

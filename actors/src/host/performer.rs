@@ -49,6 +49,8 @@ pub(super) struct Body {
     pub(super) mqtt: Option<Mqtt>,
     /// What is wrong with the store at present, if anything.
     pub(super) trouble: Option<String>,
+    /// How long the last checkpoint took.
+    pub(super) checkpoint_took: Option<Duration>,
     pub(super) assigned_at: Monotonic,
     pub(super) restored_at: Monotonic,
     /// Appliances that are being asked, and what they are to show.
@@ -146,6 +148,7 @@ impl Performer {
     }
 
     fn checkpoint(&self, upto: u64, meta: &Meta, role: &Role<Input>) {
+        let began = clock::monotonic();
         let state = self.body.borrow_mut().hosted.save();
         let current = match state {
             Ok(state) => saved::fields(state, meta),
@@ -170,7 +173,9 @@ impl Performer {
         actix_rt::spawn(async move {
             let answer = match checkpointing.await {
                 Ok(()) => {
-                    body.borrow_mut().committed = current;
+                    let mut body = body.borrow_mut();
+                    body.committed = current;
+                    body.checkpoint_took = Some(clock::monotonic() - began);
                     Input::Checkpointed { upto }
                 }
                 Err(error) => Input::CheckpointFailed {
@@ -329,6 +334,7 @@ impl Performer {
         let epoch = body.fence.as_ref().map_or(0, |fence| fence.epoch);
         let report = ElementReport {
             epoch,
+            checkpoint_took: body.checkpoint_took,
             trouble: body.trouble.clone(),
             ..report
         };

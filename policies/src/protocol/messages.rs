@@ -71,6 +71,13 @@ pub enum ToHost {
         #[serde(with = "serde_bytes")]
         spec: Vec<u8>,
     },
+    /// The spare may be told to run this element, or one like it: what can be done ahead, such as
+    /// connecting to the store, is done now. Nothing is claimed.
+    Prepare {
+        /// As in [`ToHost::Assign`].
+        #[serde(with = "serde_bytes")]
+        spec: Vec<u8>,
+    },
     /// Say how the element is, in a [`FromHost::Report`].
     Report {
         /// Given back in the answer.
@@ -112,6 +119,8 @@ pub struct ElementReport {
     pub checkpoint: u64,
     /// When that checkpoint was taken; `None` before the first.
     pub checkpoint_at: Option<WallClock>,
+    /// From its being due until the store had it: encoding, comparing and writing.
+    pub checkpoint_took: Option<Duration>,
     /// Handler failures mended inside the host since it started.
     pub panics: u64,
     /// Inputs given up.

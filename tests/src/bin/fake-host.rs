@@ -45,6 +45,7 @@ impl Application for Fake {
                     elements.push((element.clone(), epoch));
                     started(&spec, element, epoch)
                 }
+                ToHost::Prepare { .. } => continue,
                 ToHost::Report { request } => {
                     for (element, epoch) in &elements {
                         assert!(outbox.send(report(request, element, *epoch)));
@@ -89,6 +90,7 @@ fn report(request: u64, element: &EntityId, epoch: u64) -> FromHost {
             head: 12,
             checkpoint: 10,
             checkpoint_at: None,
+            checkpoint_took: None,
             panics: 0,
             dead_letters: 0,
             duplicates: 0,

@@ -251,6 +251,7 @@ impl Cell {
             head: self.log.durable,
             checkpoint: self.checkpoint.upto,
             checkpoint_at: self.checkpoint.taken_at,
+            checkpoint_took: None,
             panics,
             dead_letters,
             duplicates,

@@ -262,6 +262,18 @@ impl FogAgent {
         for element in waiting.iter().take(count) {
             self.give(now, id, element, effects);
         }
+        if waiting.is_empty() {
+            self.prepare(id, effects);
+        }
+    }
+
+    /// The elements of a server share their store, so any of them tells the spare what to prepare.
+    fn prepare(&self, spare: HostId, effects: &mut Vec<Effect>) {
+        let spec = self.elements.values().map(|hosted| &hosted.assignment.spec);
+        effects.extend(spec.take(1).cloned().map(|spec| Effect::Tell {
+            host: spare,
+            message: ToHost::Prepare { spec },
+        }));
     }
 
     fn inject(&mut self, now: Now, element: &EntityId, how: Injection, effects: &mut Vec<Effect>) {

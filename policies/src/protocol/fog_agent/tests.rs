@@ -6,7 +6,7 @@ use crate::protocol::messages::{StartCause, StartPhases};
 use crate::time::WallClock;
 
 #[test]
-fn an_assigned_element_runs_on_the_first_host_and_then_a_spare_is_started() {
+fn an_assigned_element_runs_on_the_first_host_and_then_a_spare_is_started_and_prepared() {
     let mut bench = Bench::new();
     assert_eq!(bench.assign(), [Effect::Spawn(HostId(1))]);
     assert_eq!(
@@ -14,7 +14,10 @@ fn an_assigned_element_runs_on_the_first_host_and_then_a_spare_is_started() {
         [tell(1, assigned(0, StartCause::Deployed))]
     );
     assert_eq!(bench.host(1, ready(4)), [Effect::Spawn(HostId(2))]);
-    assert_eq!(bench.host(2, hello()), []);
+    assert_eq!(
+        bench.host(2, hello()),
+        [tell(2, ToHost::Prepare { spec: vec![7] })]
+    );
 }
 
 #[test]
