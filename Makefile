@@ -25,6 +25,7 @@ verify: setup  ## format, lints, documentation, licences; never writes to the so
 fix: setup  ## format, and mend what clippy can mend
 	cargo clippy --fix --allow-dirty --allow-staged --workspace --all-targets && cargo fmt --all
 bench: setup  ## measure beside the limits of this machine, into target/bench/summary.json
+	cargo build --locked --release --package lamplighter-tests --package hello --package smart-home --bins
 	cargo run --locked --release --package lamplighter-tests --bin bench
 doc: setup  ## build the documentation, into target/doc/lamplighter
 	cargo doc --locked --workspace --no-deps

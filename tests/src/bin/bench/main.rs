@@ -5,15 +5,25 @@
 
 #![allow(clippy::print_stdout, reason = "a program for people")]
 
+mod application;
 mod brokers;
+mod checkpoints;
+mod driver;
+mod floor;
+mod flow;
+mod footprint;
 mod limits;
 mod load;
+mod load_and_fold;
 mod raw_disk;
 mod raw_mqtt;
 mod raw_redis;
+mod repair;
 mod report;
 mod saving;
+mod servers;
 mod stores;
+mod system;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -28,6 +38,19 @@ type Measure = fn(&mut Vec<Row>) -> Outcome<()>;
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
+    // The roles that `up` starts are this program again.
+    if wanted
+        .first()
+        .is_some_and(|word| ROLES.contains(&word.as_str()))
+    {
+        return match application::play() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(fault) => {
+                eprintln!("{fault}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     match run(&wanted) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
@@ -55,17 +78,28 @@ fn run(wanted: &[String]) -> Outcome<()> {
         let names: Vec<_> = GROUPS.iter().map(|(name, _)| *name).collect();
         return Err(format!("no figures of that name; there are: {}", names.join(", ")).into());
     }
-    println!("\nwritten to {}", report::write(&rows, &machine)?.display());
+    let summary = report::write(&rows, &machine)?;
+    let page = report::write_page(&rows, &machine)?;
+    println!("\nwritten to {} and {}", summary.display(), page.display());
     Ok(())
 }
 
 /// What to run, by name.
-const GROUPS: [(&str, Measure); 4] = [
+const GROUPS: [(&str, Measure); 10] = [
     ("redis", stores::redis),
     ("redis-always", stores::redis_always),
     ("embedded", stores::embedded),
     ("broker", brokers::alone),
+    ("flow", flow::through_the_log),
+    ("repair", repair::of_elements),
+    ("fold", load_and_fold::rate),
+    ("replay", repair::of_a_long_log),
+    ("checkpoints", checkpoints::in_the_host),
+    ("footprint", footprint::of_programs),
 ];
+
+/// The subcommands of an application that this program plays.
+const ROLES: [&str; 5] = ["up", "manager", "agent", "host", "broker"];
 
 /// The machine, as far as it matters to the figures.
 fn machine() -> String {
@@ -84,8 +118,15 @@ fn machine() -> String {
     } else {
         "release build"
     };
+    let commit = std::process::Command::new("git")
+        .args(["describe", "--always", "--dirty"])
+        .output();
+    let commit = commit.map_or_else(
+        |_| "unknown".to_owned(),
+        |said| String::from_utf8_lossy(&said.stdout).trim().to_owned(),
+    );
     format!(
-        "{cores} cores of {processor}, Linux {}, load {busy} at the start, {build}",
+        "commit {commit}, {cores} cores of {processor}, Linux {}, load {busy} at the start, {build}",
         kernel.trim()
     )
 }

@@ -39,13 +39,19 @@ pub(crate) enum Reach {
     RatioAtLeast(f64),
     /// `ratio` is at most this.
     RatioAtMost(f64),
+    /// `value` is at least this.
+    AtLeast(f64),
+    /// `value` is at most this.
+    AtMost(f64),
 }
 
 impl Reach {
-    fn holds(self, ratio: Option<f64>) -> bool {
+    fn holds(self, value: f64, ratio: Option<f64>) -> bool {
         match self {
             Self::RatioAtLeast(bound) => ratio.is_some_and(|ratio| ratio >= bound),
             Self::RatioAtMost(bound) => ratio.is_some_and(|ratio| ratio <= bound),
+            Self::AtLeast(bound) => value >= bound,
+            Self::AtMost(bound) => value <= bound,
         }
     }
 
@@ -53,6 +59,8 @@ impl Reach {
         match self {
             Self::RatioAtLeast(bound) => format!("≥ {bound} ×"),
             Self::RatioAtMost(bound) => format!("≤ {bound} ×"),
+            Self::AtLeast(bound) => format!("≥ {}", readable(bound)),
+            Self::AtMost(bound) => format!("≤ {}", readable(bound)),
         }
     }
 }
@@ -92,13 +100,39 @@ impl Row {
             limit: median(&limits),
             limit_is: subject.limit_is,
             ratio,
-            reached: subject.reach.map(|reach| reach.holds(ratio)),
+            reached: subject.reach.map(|reach| reach.holds(value, ratio)),
             reach: subject.reach,
             spread: (
                 values.iter().copied().fold(f64::INFINITY, f64::min),
                 values.iter().copied().fold(0.0, f64::max),
             ),
             conditions: subject.conditions,
+        }
+    }
+
+    fn as_table_line(&self) -> String {
+        let or_nothing = |figure: Option<f64>| figure.map_or_else(String::new, readable);
+        let ratio = self
+            .ratio
+            .map_or_else(String::new, |ratio| format!("{ratio:.2} ×"));
+        format!(
+            "| {} | {} | {} | {} to {} | {} | {ratio} | {} | {} |\n",
+            self.name,
+            readable(self.value),
+            self.unit,
+            readable(self.spread.0),
+            readable(self.spread.1),
+            or_nothing(self.limit),
+            self.reach.map_or_else(String::new, Reach::shown),
+            self.verdict(),
+        )
+    }
+
+    fn verdict(&self) -> &'static str {
+        match self.reached {
+            Some(true) => "reached",
+            Some(false) => "MISSED",
+            None => "",
         }
     }
 
@@ -109,11 +143,7 @@ impl Row {
             .ratio
             .map_or_else(String::new, |ratio| format!("{ratio:.2} ×"));
         let reach = self.reach.map_or_else(String::new, Reach::shown);
-        let verdict = match self.reached {
-            Some(true) => "reached",
-            Some(false) => "MISSED",
-            None => "",
-        };
+        let verdict = self.verdict();
         format!(
             "{:<58} {:>9} {:<9} {:>9} {:>8}  {:<8} {verdict}",
             self.name,
@@ -146,6 +176,14 @@ pub(crate) fn median(figures: &[f64]) -> Option<f64> {
     }
 }
 
+/// The figure that so many of a hundred do not exceed; 0 of none.
+pub(crate) fn percentile(figures: &[f64], hundredths: usize) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let place = (sorted.len() * hundredths).div_ceil(100).saturating_sub(1);
+    sorted.get(place).copied().unwrap_or(0.0)
+}
+
 /// Writes all rows as JSON.
 ///
 /// # Errors
@@ -159,6 +197,33 @@ pub(crate) fn write(rows: &[Row], machine: &str) -> io::Result<PathBuf> {
     let path = folder()?.join("summary.json");
     let json = serde_json::to_string_pretty(&Summary { machine, rows })?;
     fs::write(&path, json + "\n")?;
+    Ok(path)
+}
+
+/// Writes all rows as a page for people.
+///
+/// # Errors
+/// The folder cannot be made or the file not written.
+pub(crate) fn write_page(rows: &[Row], machine: &str) -> io::Result<PathBuf> {
+    let mut page = format!(
+        "# Benchmarks\n\n`make bench` wrote this page in one run: {machine}.\n\n\
+         Figures are medians; a figure and its limit were measured in turn, and the ratio is the median of the \
+         rounds' ratios.\nAbsolute figures drift by a factor of two from hour to hour, ratios do not.\n\n\
+         | | median | unit | lowest to highest | limit | ratio | to reach | |\n\
+         |---|---:|---|---|---:|---:|---|---|\n"
+    );
+    for row in rows {
+        page += &row.as_table_line();
+    }
+    page += "\n## Conditions\n\n";
+    for row in rows {
+        let limit = row
+            .limit_is
+            .map_or_else(String::new, |limit| format!(" Limit: {limit}."));
+        page += &format!("- **{}**: {}.{limit}\n", row.name, row.conditions);
+    }
+    let path = folder()?.join("benchmarks.md");
+    fs::write(&path, page)?;
     Ok(path)
 }
 
