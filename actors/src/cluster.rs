@@ -64,6 +64,12 @@ pub struct UpPlan {
     pub environment: Vec<(OsString, OsString)>,
     /// Whether faults may be injected.
     pub allow_inject: bool,
+    /// Arguments by which manager and agents read the same settings.
+    pub settings: Vec<OsString>,
+    /// The broker that runs already, if the settings name one.
+    pub broker_url: Option<String>,
+    /// The Redis server that runs already, if the settings name one.
+    pub store_url: Option<String>,
 }
 
 /// How the start went.
@@ -159,12 +165,15 @@ impl Cluster {
                 .to_string()
                 .into(),
         ];
+        arguments.extend(self.plan.settings.iter().cloned());
         if let Some(url) = self.start_store().await? {
             arguments.extend(["--store-url".into(), url.into()]);
         }
         if let Some(url) = self.start_broker().await? {
             arguments.extend(["--broker-url".into(), url.clone().into()]);
             self.broker = url;
+        } else if let Some(url) = &self.plan.broker_url {
+            self.broker.clone_from(url);
         } else if let Broker::External { url, .. } = &self.plan.topology.broker {
             self.broker.clone_from(url);
         }
@@ -187,13 +196,14 @@ impl Cluster {
             .cloned()
             .collect::<Vec<_>>()
         {
-            let arguments = vec![
+            let mut arguments: Vec<OsString> = vec![
                 "agent".into(),
                 "--server".into(),
                 server.as_str().into(),
                 "--manager".into(),
                 address.to_string().into(),
             ];
+            arguments.extend(self.plan.settings.iter().cloned());
             self.spawn(&format!("agent-{server}"), arguments)?;
         }
         let mut operator = Operator::connect(address, &token).await?;
@@ -206,6 +216,9 @@ impl Cluster {
 
     /// Starts a Redis server if the topology wants one of its own.
     async fn start_store(&mut self) -> Result<Option<String>, UpError> {
+        if self.plan.store_url.is_some() {
+            return Ok(None);
+        }
         match &self.plan.topology.store.kind {
             StoreKind::Redis(RedisServer::Managed) => Ok(Some(self.servers.start_redis().await?)),
             StoreKind::Redis(RedisServer::External { .. }) | StoreKind::Embedded => Ok(None),
@@ -214,6 +227,9 @@ impl Cluster {
 
     /// Starts a broker unless the topology names one that runs already.
     async fn start_broker(&mut self) -> Result<Option<String>, UpError> {
+        if self.plan.broker_url.is_some() {
+            return Ok(None);
+        }
         match self.plan.topology.broker {
             Broker::External { .. } => Ok(None),
             Broker::Mosquitto => Ok(Some(self.servers.start_mosquitto().await?)),

@@ -275,7 +275,7 @@ fn kill(status: Value) {
 fn command(directory: &tempfile::TempDir) -> Command {
     let mut command = Command::new(PROGRAM);
     command
-        .env("LAMPLIGHTER_RUN_DIRECTORY", directory.path().join("run"))
+        .env("LAMPLIGHTER_DIRECTORIES__RUN", directory.path().join("run"))
         .current_dir(directory.path())
         .stdin(Stdio::null())
         .stderr(Stdio::piped());

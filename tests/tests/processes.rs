@@ -399,7 +399,7 @@ impl Up {
     /// All living processes of this application.
     fn marked(&self) -> BTreeSet<u32> {
         let mark = format!(
-            "LAMPLIGHTER_RUN_DIRECTORY={}",
+            "LAMPLIGHTER_DIRECTORIES__RUN={}",
             self.run_directory().display()
         );
         let processes = std::fs::read_dir("/proc").unwrap().flatten();
@@ -448,7 +448,7 @@ impl Drop for Up {
 fn command(directory: &tempfile::TempDir) -> Command {
     let mut command = Command::new(PROGRAM);
     command
-        .env("LAMPLIGHTER_RUN_DIRECTORY", directory.path().join("run"))
+        .env("LAMPLIGHTER_DIRECTORIES__RUN", directory.path().join("run"))
         .current_dir(directory.path())
         .stdin(Stdio::null())
         .stderr(Stdio::piped());

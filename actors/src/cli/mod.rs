@@ -3,6 +3,7 @@
 mod check;
 mod dead_letters;
 mod inject;
+mod layered;
 mod log;
 mod new;
 mod roles;
@@ -161,10 +162,7 @@ pub fn run(application: &impl Application) -> Result<(), CommandError> {
     let CommandLine { command } = CommandLine::parse();
     match command {
         Command::Check(check) => check.run(&application.kinds()),
-        Command::Up(up) => {
-            traced("warn");
-            up.run(&application.kinds())
-        }
+        Command::Up(up) => up.run(&application.kinds()),
         Command::Status(status) => status.run(),
         Command::State(state) => state.run(application),
         Command::DeadLetters(letters) => letters.run(),
@@ -173,17 +171,11 @@ pub fn run(application: &impl Application) -> Result<(), CommandError> {
         Command::Inject(inject) => inject.run(),
         Command::Settings(settings) => settings.run(),
         Command::New(new) => new.run(),
-        Command::Manager(manager) => {
-            traced("info");
-            manager.run()
-        }
-        Command::Agent(agent) => {
-            traced("info");
-            agent.run()
-        }
+        Command::Manager(manager) => manager.run(),
+        Command::Agent(agent) => agent.run(),
         Command::Broker(broker) => broker.run(),
         Command::Host => {
-            traced("info");
+            traced("info", false);
             in_system(async {
                 let link = HostLink::from_stdin().map_err(|source| CommandError::System {
                     attempted: "take the agent's connection from standard input; hosts are started by agents only".into(),
@@ -201,13 +193,19 @@ fn in_system<T>(role: impl Future<Output = Result<T, CommandError>>) -> Result<T
 }
 
 /// Sends traces to standard error; `RUST_LOG` says which.
-fn traced(level: &str) {
+fn traced(level: &str, json: bool) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let traces = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    if let Err(error) = traces.with_ansi(false).try_init() {
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
+    let outcome = if json {
+        traces.json().try_init()
+    } else {
+        traces.try_init()
+    };
+    if let Err(error) = outcome {
         tracing::debug!(%error, "traces go where they went before");
     }
 }
@@ -233,7 +231,7 @@ fn complain(text: &str) {
 struct RunDirectory {
     /// Where the application's logs, sockets and embedded store are
     /// [default: .lamplighter/APPLICATION, the only one there]
-    #[arg(long, env = "LAMPLIGHTER_RUN_DIRECTORY")]
+    #[arg(long, env = "LAMPLIGHTER_DIRECTORIES__RUN")]
     run_directory: Option<PathBuf>,
 }
 

@@ -17,6 +17,7 @@ use lamplighter_runtime::store::served;
 use lamplighter_runtime::transport::control::Token;
 use tokio::net::TcpListener;
 
+use super::layered::Layered;
 use super::stored::{self, STORE_DIRECTORY};
 use super::{CommandError, checked, in_system};
 use crate::access::Access;
@@ -34,23 +35,20 @@ pub(super) struct Manager {
     /// The topology, a TOML file
     file: PathBuf,
     /// Where agents and operators connect
-    #[arg(
-        long,
-        default_value = "127.0.0.1:0",
-        env = "LAMPLIGHTER_MANAGER_LISTEN"
-    )]
-    listen: SocketAddr,
+    /// [default: a free port on this machine]
+    #[arg(long)]
+    listen: Option<SocketAddr>,
     /// Where the token, the address and the embedded store are
-    #[arg(long, env = "LAMPLIGHTER_RUN_DIRECTORY")]
+    #[arg(long, env = "LAMPLIGHTER_DIRECTORIES__RUN")]
     run_directory: PathBuf,
     /// The secret that admits agents and operators [default: token in the run directory]
     #[arg(long)]
     token_file: Option<PathBuf>,
     /// The broker, if not the one of the topology
-    #[arg(long, env = "LAMPLIGHTER_BROKER_URL")]
+    #[arg(long)]
     broker_url: Option<String>,
     /// The Redis server, if not the one of the topology
-    #[arg(long, env = "LAMPLIGHTER_STORE_URL")]
+    #[arg(long)]
     store_url: Option<String>,
     /// Let `inject` break elements
     #[arg(long, env = "LAMPLIGHTER_ALLOW_INJECT")]
@@ -58,11 +56,28 @@ pub(super) struct Manager {
     /// Stop when standard input ends
     #[arg(long, hide = true)]
     lifeline: bool,
+    #[command(flatten)]
+    layered: Layered,
 }
 
 impl Manager {
-    pub(super) fn run(self) -> Result<(), CommandError> {
-        let topology = checked(&self.file, None)?.topology;
+    pub(super) fn run(mut self) -> Result<(), CommandError> {
+        let settings = self.layered.chosen()?;
+        settings.trace("info");
+        let settings = settings.settings;
+        let listen = self.listen.unwrap_or(settings.manager_listen);
+        self.broker_url = self.broker_url.or(settings.broker_url);
+        self.store_url = self.store_url.or(settings.store_url);
+        self.allow_inject |= settings.allow_inject;
+        let mut topology = checked(&self.file, None)?.topology;
+        if let Some(autonomy_after) = settings.autonomy_after {
+            topology.detection.autonomy_after = autonomy_after;
+        }
+        sign_in_as(
+            &mut topology,
+            settings.broker_credentials,
+            settings.store_credentials,
+        );
         make_directory(&self.run_directory)?;
         let token_file = self.token_file.clone();
         let token_file = token_file.unwrap_or_else(|| self.run_directory.join(TOKEN_FILE));
@@ -72,9 +87,9 @@ impl Manager {
         };
         in_system(async move {
             let stop = stop_requested(self.lifeline).map_err(system("watch for signals"))?;
-            let listener = TcpListener::bind(self.listen)
+            let listener = TcpListener::bind(listen)
                 .await
-                .map_err(system(&format!("listen on {}", self.listen)))?;
+                .map_err(system(&format!("listen on {listen}")))?;
             let address = listener
                 .local_addr()
                 .map_err(system("learn the own address"))?;
@@ -199,6 +214,22 @@ impl Manager {
     }
 }
 
+/// Puts the credentials of the settings, where there are any, in place of the topology's.
+fn sign_in_as(topology: &mut Topology, broker: Credentials, store: Credentials) {
+    let named =
+        |credentials: &Credentials| credentials.user.is_some() || credentials.password.is_some();
+    if let BrokerModel::External { credentials, .. } = &mut topology.broker
+        && named(&broker)
+    {
+        *credentials = broker;
+    }
+    if let StoreKind::Redis(RedisServer::External { credentials, .. }) = &mut topology.store.kind
+        && named(&store)
+    {
+        *credentials = store;
+    }
+}
+
 /// Run the agent of one server alone.
 #[derive(Debug, clap::Args)]
 pub(super) struct Agent {
@@ -209,7 +240,7 @@ pub(super) struct Agent {
     #[arg(long)]
     manager: String,
     /// Where the logs of the hosts go
-    #[arg(long, env = "LAMPLIGHTER_RUN_DIRECTORY")]
+    #[arg(long, env = "LAMPLIGHTER_DIRECTORIES__RUN")]
     run_directory: PathBuf,
     /// The manager's token file [default: token in the run directory]
     #[arg(long)]
@@ -217,10 +248,13 @@ pub(super) struct Agent {
     /// Stop when standard input ends
     #[arg(long, hide = true)]
     lifeline: bool,
+    #[command(flatten)]
+    layered: Layered,
 }
 
 impl Agent {
     pub(super) fn run(self) -> Result<(), CommandError> {
+        self.layered.chosen()?.trace("info");
         make_directory(&self.run_directory)?;
         let token_file = self
             .token_file

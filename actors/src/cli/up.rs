@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::layered::Layered;
 use super::{CommandError, checked, in_system, print};
 use crate::cluster::{Started, UpPlan, up};
 use crate::fog_agent::stop_requested;
@@ -23,7 +24,7 @@ pub(super) struct Up {
     /// The topology, a TOML file
     file: PathBuf,
     /// Where logs, sockets and the embedded store are [default: .lamplighter/APPLICATION]
-    #[arg(long, env = "LAMPLIGHTER_RUN_DIRECTORY")]
+    #[arg(long, env = "LAMPLIGHTER_DIRECTORIES__RUN")]
     run_directory: Option<PathBuf>,
     /// Let `inject` break elements
     #[arg(long, env = "LAMPLIGHTER_ALLOW_INJECT")]
@@ -31,10 +32,14 @@ pub(super) struct Up {
     /// Stop when standard input ends: whoever started it is gone
     #[arg(long)]
     lifeline: bool,
+    #[command(flatten)]
+    layered: Layered,
 }
 
 impl Up {
     pub(super) fn run(self, kinds: &[String]) -> Result<(), CommandError> {
+        let chosen = self.layered.chosen()?;
+        chosen.trace("warn");
         let topology = checked(&self.file, Some(kinds))?.topology;
         let system = |attempted: &str| {
             let attempted = attempted.to_owned();
@@ -46,9 +51,18 @@ impl Up {
         let plan = UpPlan {
             environment: environment(&topology),
             file: self.file,
-            run_directory: self.run_directory.unwrap_or_else(default),
+            run_directory: self
+                .run_directory
+                .or_else(|| chosen.run_directory())
+                .unwrap_or_else(default),
+            settings: self
+                .layered
+                .arguments()
+                .map_err(system("find the file of settings"))?,
+            broker_url: chosen.settings.broker_url.clone(),
+            store_url: chosen.settings.store_url.clone(),
             program,
-            allow_inject: self.allow_inject,
+            allow_inject: self.allow_inject || chosen.settings.allow_inject,
             topology,
         };
         in_system(async move {

@@ -204,7 +204,7 @@ impl Application {
 fn command_of(program: &Path, folder: &Path) -> Command {
     let mut command = Command::new(program);
     command
-        .env("LAMPLIGHTER_RUN_DIRECTORY", folder)
+        .env("LAMPLIGHTER_DIRECTORIES__RUN", folder)
         .kill_on_drop(true);
     command
 }
