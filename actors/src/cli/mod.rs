@@ -247,6 +247,9 @@ impl RunDirectory {
         if let Some(directory) = &self.run_directory {
             return Ok(directory.clone());
         }
+        if let Some(directory) = layered::Layered::default().chosen()?.run_directory() {
+            return Ok(directory);
+        }
         let parent = PathBuf::from(".lamplighter");
         let listed = std::fs::read_dir(&parent).into_iter().flatten().flatten();
         let mut found: Vec<PathBuf> = listed.map(|entry| entry.path()).collect();
