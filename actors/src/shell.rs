@@ -205,7 +205,10 @@ impl<P: Perform> Shell<P> {
                 living.performer.perform(now, effect, &living.role);
                 while let Some(answer) = living.performer.answer() {
                     tracing::trace!(role = %name, ?answer);
-                    living.machine.handle(now, answer, effects);
+                    // A replay is one long chain of answers, and its time passes.
+                    living
+                        .machine
+                        .handle(self.settings.clock.now(), answer, effects);
                 }
                 waiting.extend(effects.drain(..));
             }

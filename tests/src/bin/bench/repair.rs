@@ -48,6 +48,9 @@ pub(crate) fn of_a_long_log(rows: &mut Vec<Row>) -> Outcome<()> {
             kill_and_see(servers, &mut driver)?;
             let failure = last_failure(servers, &driver)?;
             let host = failure.phases.host.ok_or("the failure has no phases")?;
+            if host.replayed.is_zero() {
+                return Err("the time of the replay was not measured".into());
+            }
             restored.push(milliseconds(host.restored));
             #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
             rounds.push(Round {
