@@ -43,7 +43,7 @@ impl Application {
     async fn start_in(program: &'static str, directory: TempDir) -> Self {
         let mut child = Command::new(program)
             .args(["up", "--lifeline", "--allow-inject", "topology.toml"])
-            .env("LAMPLIGHTER_RUN_DIRECTORY", directory.path().join("run"))
+            .env("LAMPLIGHTER_DIRECTORIES__RUN", directory.path().join("run"))
             .current_dir(directory.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -130,7 +130,7 @@ impl Application {
     #[must_use]
     pub fn processes(&self) -> BTreeSet<u32> {
         let mark = self.run_directory();
-        let mark = format!("LAMPLIGHTER_RUN_DIRECTORY={}", mark.display());
+        let mark = format!("LAMPLIGHTER_DIRECTORIES__RUN={}", mark.display());
         let entries = std::fs::read_dir("/proc").unwrap().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         pids.filter(|pid: &u32| {
