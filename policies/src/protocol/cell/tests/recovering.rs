@@ -140,3 +140,38 @@ fn a_stop_waits_for_what_is_logged_and_takes_a_last_checkpoint() {
         [Effect::Stop]
     );
 }
+
+#[test]
+fn a_checkpoint_is_due_after_so_many_inputs_or_so_long() {
+    let mut settings = settings();
+    settings.checkpoint.every = 2;
+    let mut told = Told {
+        cell: Cell::new(settings),
+        effects: vec![],
+    };
+    told.tell(at(0), restored(vec![]));
+    told.tell(at(0), Input::Connected);
+    let handled = |index| Input::Handled {
+        index,
+        handled: Handled::default(),
+    };
+    told.offered(at(1), 1);
+    assert_eq!(told.tell(at(1), handled(1)), []);
+    told.offered(at(2), 2);
+    let effects = told.tell(at(2), handled(2));
+    assert!(
+        matches!(effects, [Effect::Checkpoint { upto: 2, .. }]),
+        "{effects:?}"
+    );
+    told.tell(at(2), Input::Checkpointed { upto: 2 });
+
+    told.offered(at(3), 3);
+    assert_eq!(told.tell(at(3), handled(3)), []);
+    let due = at(3).monotonic + Duration::from_secs(5);
+    assert_eq!(told.cell.next_deadline(), Some(due));
+    let effects = told.wake(at(5_000_003));
+    assert!(
+        matches!(effects, [Effect::Checkpoint { upto: 3, .. }]),
+        "{effects:?}"
+    );
+}
