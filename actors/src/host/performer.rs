@@ -335,7 +335,7 @@ impl Performer {
         let report = ElementReport {
             epoch,
             checkpoint_took: body.checkpoint_took,
-            trouble: body.trouble.clone(),
+            trouble: body.trouble.clone().or(report.trouble),
             ..report
         };
         drop(body);

@@ -244,12 +244,7 @@ impl Cell {
         logged_at: WallClock,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(at) = self
-            .log
-            .in_flight
-            .iter()
-            .position(|batch| batch.last() == last)
-        else {
+        let Some(at) = self.in_flight_until(last) else {
             return;
         };
         // An answer may overtake the one before it, and waits for it here.
@@ -278,6 +273,12 @@ impl Cell {
         self.ask_refused(effects);
         self.mend(now, effects);
         self.stop_if_drained(effects);
+    }
+
+    /// Which of the batches on their way ends at `last`.
+    fn in_flight_until(&self, last: u64) -> Option<usize> {
+        let mut batches = self.log.in_flight.iter();
+        batches.position(|batch| batch.last() == last)
     }
 
     fn durable(&mut self, batch: InFlight, logged_at: WallClock, effects: &mut Vec<Effect>) {
@@ -355,12 +356,7 @@ impl Cell {
         cause: Cause,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(at) = self
-            .log
-            .in_flight
-            .iter()
-            .position(|batch| batch.last() == last)
-        else {
+        let Some(at) = self.in_flight_until(last) else {
             return;
         };
         self.log.in_flight[at].answer = Some(Answer::Failed);

@@ -73,19 +73,44 @@ pub struct Cell {
 
 /// What the cell counted since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
+struct Counters {
     /// Handler failures mended.
-    pub panics: u64,
+    panics: u64,
     /// Inputs given up after repeated failure.
-    pub dead_letters: u64,
+    dead_letters: u64,
     /// Arrivals dropped because they were accepted before.
-    pub duplicates: u64,
+    duplicates: u64,
     /// Arrivals that contradict what their source sent before.
-    pub diverged: u64,
+    diverged: u64,
     /// Irreversible commands of unknown fate.
-    pub unknown: u64,
+    unknown: u64,
     /// What devices said without waiting for an answer while the mailbox was full.
-    pub overflowed: u64,
+    overflowed: u64,
+}
+
+impl Counters {
+    /// What a person should look at, in plain words.
+    fn trouble(&self) -> Option<String> {
+        let told = [
+            (
+                self.unknown,
+                "commands that must not be repeated are of unknown fate (see the dead letters)",
+            ),
+            (
+                self.diverged,
+                "events contradict what their sender sent before",
+            ),
+            (
+                self.overflowed,
+                "messages of devices were let go because the mailbox was full",
+            ),
+        ];
+        let told = told.iter().filter(|(count, _)| *count > 0);
+        let told: Vec<String> = told
+            .map(|(count, what)| alloc::format!("{count} {what}"))
+            .collect();
+        (!told.is_empty()).then(|| told.join("; "))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -257,14 +282,8 @@ impl Cell {
             duplicates,
             unacknowledged: count(self.unacknowledged()),
             queued: count(self.queued()),
-            trouble: None,
+            trouble: self.counters.trouble(),
         }
-    }
-
-    /// What it counted since it was made.
-    #[must_use]
-    pub fn counters(&self) -> Counters {
-        self.counters
     }
 
     /// Inputs that wait to be logged or handled.

@@ -35,8 +35,6 @@ pub struct CellSettings {
     pub records_max: usize,
     /// How many bytes of payload one batch may hold, beyond its first record.
     pub bytes_max: usize,
-    /// How long the store may be out of reach before that is reported as trouble.
-    pub store_patience: Duration,
 }
 
 impl CellSettings {
@@ -55,7 +53,6 @@ impl CellSettings {
             batches_max: 4,
             records_max: 256,
             bytes_max: 1 << 20,
-            store_patience: Duration::from_secs(2),
         }
     }
 }

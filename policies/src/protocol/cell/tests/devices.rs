@@ -197,3 +197,31 @@ fn what_an_immediate_event_asks_of_the_world_is_done_at_once_or_never() {
         "recovered: {effects:?}"
     );
 }
+
+#[test]
+fn a_command_of_unknown_fate_is_reported_and_shown_as_trouble() {
+    let mut told = Told::starting();
+    let begun = Record::Begun(vec![("pump".into(), place(1))]);
+    told.tell(
+        at(5),
+        restored(vec![batch(1, logged(1, 0, None)), batch(2, begun)]),
+    );
+    told.tell(
+        at(5),
+        Input::Handled {
+            index: 1,
+            handled: emitted("pump"),
+        },
+    );
+    let effects = told.tell(at(5), Input::Connected).to_vec();
+    let unknown = |effect: &&Effect| matches!(effect, Effect::ReportUnknown { .. });
+    assert_eq!(effects.iter().filter(unknown).count(), 1, "{effects:?}");
+    let [Effect::Report { report, .. }] = told.tell(at(5), Input::ReportAsked { request: 1 })
+    else {
+        panic!("one report")
+    };
+    assert_eq!(
+        report.trouble.as_deref(),
+        Some("1 commands that must not be repeated are of unknown fate (see the dead letters)")
+    );
+}
