@@ -5,7 +5,7 @@ use lamplighter::prelude::*;
 
 #[derive(Serialize, Deserialize)]
 enum Reading {
-    Read(u32),
+    Read { n: u32 },
 }
 
 const FORWARD: Output<u32> = Output::new("forward");
@@ -23,7 +23,7 @@ impl Element for Relay {
     type Event = Reading;
 
     fn handle(&mut self, event: Event<Reading>, ctx: &mut Context<Self>) -> Outcome {
-        let Reading::Read(number) = event.body;
+        let Reading::Read { n: number } = event.body;
         assert_ne!(number, POISON, "this number is poison");
         self.read += 1;
         ctx.emit(FORWARD, number);
@@ -34,7 +34,7 @@ impl Element for Relay {
 #[derive(Serialize, Deserialize)]
 enum Arrival {
     Forwarded(u32),
-    Direct(u32),
+    Direct { n: u32 },
     Tell(u32),
 }
 
@@ -66,7 +66,7 @@ impl Element for Collector {
                 ctx.emit(UNLOCK, number);
                 ctx.emit(COMMAND, number);
             }
-            Arrival::Direct(number) => self.direct.push(number),
+            Arrival::Direct { n } => self.direct.push(n),
             Arrival::Tell(question) => {
                 let (forwarded, direct) = (self.forwarded.clone(), self.direct.clone());
                 let told = Told {
