@@ -65,6 +65,7 @@ impl<E: Element> Context<E> {
     /// use lamplighter::rand::Rng;
     ///
     /// #[derive(Serialize, Deserialize, Default)]
+    /// #[serde(default)]
     /// struct Dice { last: u8 }
     ///
     /// impl Element for Dice {

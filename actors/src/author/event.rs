@@ -35,6 +35,7 @@ impl<T> Event<T> {
     /// use lamplighter::prelude::*;
     ///
     /// #[derive(Serialize, Deserialize, Default)]
+    /// #[serde(default)]
     /// struct Watch { seen: Valid<String> }
     ///
     /// impl Element for Watch {

@@ -26,5 +26,4 @@ pub use migration::Fields;
 pub use output::Output;
 pub use valid::Valid;
 
-/// An instant of the physical world.
-pub type Timestamp = lamplighter_policies::time::WallClock;
+pub use lamplighter_policies::time::WallClock as Timestamp;
