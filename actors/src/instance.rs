@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lamplighter_policies::ids::EntityId;
+use lamplighter_policies::model::Value;
 use lamplighter_policies::physical_world::{EventId, Position};
 use lamplighter_policies::protocol::cell::{Emitted, Handled, Task, TaskInput};
 use lamplighter_policies::state_saving::Properties;
 use lamplighter_runtime::message_pack;
-use serde_bytes::ByteBuf;
 
 use crate::author::{Context, Element, Emission, Event, Fields, Given, Outcome, Wishes};
 use crate::encoding::{self, Encoded};
@@ -185,33 +185,39 @@ impl<E: Element> Instance<E> {
         })
     }
 
-    fn emitted(&self, emission: Emission) -> Emitted {
+    fn emitted(&self, emission: Emission) -> Result<Emitted, String> {
         let Emission {
             port,
             valid_for,
             body,
         } = emission;
         let properties = if self.appliance_ports.contains(port) {
-            properties(&body)
+            properties(&body)?
         } else {
             Properties::new()
         };
-        Emitted {
+        Ok(Emitted {
             port: port.to_owned(),
             valid_for,
             payload: body.into_bytes(),
             properties,
-        }
+        })
     }
 }
 
-/// The properties that a command sets.
-fn properties(body: &Encoded) -> Properties {
+/// The properties that a command sets. One that is null sets nothing; a command that is not a map
+/// stands alone.
+fn properties(body: &Encoded) -> Result<Properties, String> {
     let pieces = encoding::fields(body.bytes());
-    pieces
-        .into_iter()
-        .map(|(name, bytes)| (name, ByteBuf::from(bytes)))
-        .collect()
+    let value = |(name, bytes): (String, Vec<u8>)| {
+        let value = message_pack::decode::<Option<Value>>(&bytes);
+        match value.map_err(|e| format!("property {name:?} of a command: {e}")) {
+            Ok(None) if name == encoding::WHOLE => Some(Ok((name, Value::Text(String::new())))),
+            Ok(value) => value.map(|value| Ok((name, value))),
+            Err(fault) => Some(Err(fault)),
+        }
+    };
+    pieces.into_iter().filter_map(value).collect()
 }
 
 impl<E: Element> Hosted for Instance<E> {
@@ -248,7 +254,7 @@ impl<E: Element> Hosted for Instance<E> {
             .emissions
             .into_iter()
             .map(|e| self.emitted(e))
-            .collect();
+            .collect::<Result<_, _>>()?;
         Ok(Handled {
             emitted,
             timers: wishes.timers,

@@ -1,9 +1,6 @@
 //! What devices say and understand, JSON, to and from the encoding of elements.
 
-use std::collections::BTreeMap;
-
 use lamplighter_policies::state_saving::Properties;
-use lamplighter_runtime::message_pack;
 use serde_json::Value;
 
 use crate::encoding::{Encoded, variant_prefix};
@@ -33,30 +30,43 @@ pub(super) fn to_input(variant: &str, payload: &[u8]) -> Result<Vec<u8>, String>
 /// Turns a command's properties into what a device understands. A command that is not a map stands
 /// alone.
 pub(super) fn of_command(properties: &Properties) -> Result<Vec<u8>, String> {
-    let values = values(properties)?;
-    let whole = match values.get(crate::encoding::WHOLE) {
-        Some(alone) if values.len() == 1 => alone.clone(),
-        Some(_) | None => Value::Object(values.into_iter().collect()),
+    let alone = properties
+        .get(crate::encoding::WHOLE)
+        .filter(|_| properties.len() == 1);
+    let whole = match alone {
+        Some(alone) => serde_json::to_value(alone),
+        None => serde_json::to_value(properties),
     };
+    let whole = whole.map_err(|e| e.to_string())?;
     // A bare word goes bare, as devices with one command each expect it.
     let bare = whole.as_str().map(|word| word.as_bytes().to_vec());
     Ok(bare.unwrap_or_else(|| whole.to_string().into_bytes()))
 }
 
+/// What a device's report says of its properties; what is null is not known. A report that is no
+/// JSON object stands alone.
+pub(super) fn of_report(report: &[u8]) -> Properties {
+    let known = |value: Value| serde_json::from_value(value).ok();
+    let whole = match serde_json::from_slice(report) {
+        Ok(Value::Object(properties)) => {
+            let known = |(name, value)| Some((name, known(value)?));
+            return properties.into_iter().filter_map(known).collect();
+        }
+        Ok(alone) => known(alone),
+        Err(_) => str::from_utf8(report)
+            .ok()
+            .map(|word| word.to_owned().into()),
+    };
+    let alone = whole.map(|alone| (crate::encoding::WHOLE.to_owned(), alone));
+    alone.into_iter().collect()
+}
+
 /// The names of the properties that a device's report shows as the command wants them.
 pub(super) fn shown(properties: &Properties, report: &[u8]) -> Vec<String> {
-    let Ok(Value::Object(report)) = serde_json::from_slice(report) else {
-        return Vec::new();
-    };
-    let Ok(values) = values(properties) else {
-        return Vec::new();
-    };
-    let same = |(name, value): &(String, Value)| report.get(name) == Some(value);
-    values
-        .into_iter()
-        .filter(same)
-        .map(|(name, _)| name)
-        .collect()
+    let report = of_report(report);
+    let same = |(name, value): &(&String, &_)| report.get(*name).is_some_and(|is| is.means(value));
+    let shown = properties.iter().filter(same);
+    shown.map(|(name, _)| name.clone()).collect()
 }
 
 /// Whether a device's report has this property, with a value.
@@ -73,21 +83,12 @@ pub(super) fn question(properties: &Properties) -> Vec<u8> {
         .into_bytes()
 }
 
-fn values(properties: &Properties) -> Result<BTreeMap<String, Value>, String> {
-    let value = |(name, bytes): (&String, &serde_bytes::ByteBuf)| {
-        let value = message_pack::decode::<Value>(bytes);
-        value
-            .map(|value| (name.clone(), value))
-            .map_err(|e| format!("property {name:?}: {e}"))
-    };
-    properties.iter().map(value).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;
-    use serde_bytes::ByteBuf;
     use serde_json::json;
+
+    use lamplighter_runtime::message_pack;
 
     use super::*;
 
@@ -119,12 +120,7 @@ mod tests {
     }
 
     fn properties(of: &Value) -> Properties {
-        let bytes = Encoded::of(of).unwrap();
-        let pieces = crate::encoding::fields(bytes.bytes());
-        pieces
-            .into_iter()
-            .map(|(name, bytes)| (name, ByteBuf::from(bytes)))
-            .collect()
+        of_report(of.to_string().as_bytes())
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use lamplighter_policies::model::{
-    CheckpointPolicy, Communication, Durability, Element, LogChoice,
+    CheckpointPolicy, Communication, Durability, Element, Lag, LogChoice, OnExpired,
 };
 use lamplighter_policies::physical_world::Validity;
 use lamplighter_policies::restart::RestartPolicy;
@@ -124,6 +124,8 @@ pub(super) fn element(item: &Item<'_>, faults: &mut Faults) -> Option<ElementWri
             .optional("mailbox", whole(1..=65_536))
             .unwrap_or(MAILBOX_DEFAULT),
         durability: Durability::default(),
+        on_expired: OnExpired::default(),
+        lag: Lag::default(),
     };
     let written = ElementWritten {
         element,

@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::time::Duration;
 
 use lamplighter_policies::model::{
-    ActuationClass, Appliance, ApplianceApi, Isolation, LocalStorage, Medium, Resources, Role,
-    Server, Space,
+    ActuationClass, Appliance, ApplianceApi, DeviceModel, Isolation, Liveness, LocalStorage,
+    Medium, Resources, Role, Server, Space, Substitution,
 };
 
 use super::Reference;
@@ -163,6 +163,7 @@ pub(super) fn space(item: &Item<'_>, faults: &mut Faults) -> Option<Space> {
 
 pub(super) fn appliance(item: &Item<'_>, faults: &mut Faults) -> Option<ApplianceWritten> {
     let mut table = Table::of(item, faults)?;
+    let class: ActuationClass = table.optional("class", choice(CLASS)).unwrap_or_default();
     let appliance = Appliance {
         api: table
             .required("api", choice(API))
@@ -173,13 +174,18 @@ pub(super) fn appliance(item: &Item<'_>, faults: &mut Faults) -> Option<Applianc
         position: table.optional("position", point),
         zone: table.optional("zone", text),
         topic: table.optional("topic", topic),
-        class: table.optional("class", choice(CLASS)).unwrap_or_default(),
+        class,
         report_period: table.optional(
             "report_period",
             duration(Duration::from_millis(1)..=VALIDITY_MAX),
         ),
         identified_by: table.optional("identified_by", text),
         safe_state: table.optional("safe_state", tree_table),
+        model: DeviceModel::unknown(class),
+        liveness: Liveness::default(),
+        substitution: Substitution::default(),
+        essential: true,
+        address: None,
     };
     let written = ApplianceWritten {
         appliance,

@@ -39,6 +39,7 @@ pub(super) fn default_store() -> Store {
     Store {
         kind: StoreKind::Embedded,
         durability: Durability::default(),
+        lease: Store::LEASE,
     }
 }
 
@@ -86,6 +87,7 @@ pub(super) fn store(item: &Item<'_>, faults: &mut Faults) -> Option<Store> {
     Some(Store {
         kind,
         durability: durability.unwrap_or_default(),
+        lease: Store::LEASE,
     })
 }
 
@@ -133,6 +135,7 @@ pub(super) fn detection(item: &Item<'_>, faults: &mut Faults) -> Option<Detectio
         autonomy_after: table
             .optional("autonomy_after", duration(range))
             .unwrap_or(default.autonomy_after),
+        skew_max: default.skew_max,
     };
     table.finish();
     Some(detection)

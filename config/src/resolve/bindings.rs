@@ -93,6 +93,7 @@ impl Resolver<'_> {
             payload_bytes: written.payload_bytes,
             bandwidth_kbps_min: written.bandwidth_kbps_min,
             flows,
+            reply_within: Binding::REPLY_WITHIN,
         };
         if ends.has_device() || receive.is_empty() || send.is_empty() {
             let flows = receive.into_iter().chain(send).collect();
@@ -153,6 +154,7 @@ impl Resolver<'_> {
                     port: input.input.clone(),
                 },
                 valid_for: input.valid_for,
+                reply: None,
             };
             let binding = short_binding(element, None, flow);
             topology.bindings.insert(id, binding);
@@ -197,6 +199,7 @@ impl Resolver<'_> {
                     topic,
                 },
                 valid_for: valid_for.map(|validity| *validity.get_ref()),
+                reply: None,
             };
             topology
                 .bindings
@@ -257,5 +260,6 @@ fn short_binding(element: &EntityId, to: Option<EntityId>, flow: Flow) -> Bindin
         payload_bytes: None,
         bandwidth_kbps_min: None,
         flows: vec![flow],
+        reply_within: Binding::REPLY_WITHIN,
     }
 }

@@ -190,6 +190,7 @@ impl Resolver<'_> {
             source,
             target,
             valid_for: valid_for.map(|validity| *validity.get_ref()),
+            reply: None,
         }
     }
 

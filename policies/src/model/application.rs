@@ -35,6 +35,8 @@ pub struct Binding {
     pub bandwidth_kbps_min: Option<u32>,
     /// What passes.
     pub flows: Vec<Flow>,
+    /// For `model = "call"`, how long a reply may take.
+    pub reply_within: Duration,
 }
 
 /// How the two ends of a binding speak.
@@ -60,6 +62,8 @@ pub struct Flow {
     /// How long what it carries holds; `None` leaves it to the sender, and is unbounded where the
     /// sender is a device.
     pub valid_for: Option<Validity>,
+    /// For a call, the variant of the caller's input that takes the reply.
+    pub reply: Option<String>,
 }
 
 /// One end of a flow.
@@ -79,6 +83,11 @@ pub enum Endpoint {
         /// The topic on which it speaks or listens.
         topic: String,
     },
+}
+
+impl Binding {
+    /// How long a reply may take where the topology does not say.
+    pub const REPLY_WITHIN: Duration = Duration::from_secs(5);
 }
 
 impl Endpoint {

@@ -41,6 +41,10 @@ pub struct Element {
     pub mailbox: u32,
     /// What its log must survive: that of the store.
     pub durability: Durability,
+    /// What becomes of an input that had expired when it was logged.
+    pub on_expired: OnExpired,
+    /// How far the stable store may be behind an optimistic log.
+    pub lag: Lag,
 }
 
 /// An author's say about when an element's log is written.
@@ -72,6 +76,36 @@ impl Default for CheckpointPolicy {
         Self {
             every: 500,
             interval: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What becomes of an input that had expired when it was logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnExpired {
+    /// It is folded into the state, and nothing leaves.
+    #[default]
+    Absorb,
+    /// It is left out (the paper's own rule).
+    Skip,
+}
+
+/// How far the stable store may be behind an optimistic log; beyond it the element waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lag {
+    /// In time.
+    pub time: Duration,
+    /// In records; at least 1.
+    pub records: u64,
+}
+
+impl Default for Lag {
+    /// 200 ms or 64 records, whichever is reached first.
+    fn default() -> Self {
+        Self {
+            time: Duration::from_millis(200),
+            records: 64,
         }
     }
 }

@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::device::{DeviceModel, Liveness, Substitution};
 use super::value::Value;
 use crate::ids::EntityId;
 
@@ -120,6 +121,16 @@ pub struct Appliance {
     pub identified_by: Option<String>,
     /// The command that leaves it harmless.
     pub safe_state: Option<BTreeMap<String, Value>>,
+    /// What it shows and takes.
+    pub model: DeviceModel,
+    /// How it is known to be there.
+    pub liveness: Liveness,
+    /// Who may take its place.
+    pub substitution: Substitution,
+    /// Whether the application fails where it is lost and nobody takes its place.
+    pub essential: bool,
+    /// For `api = "http"`, where it is reached; for a program's own adapter, its name.
+    pub address: Option<String>,
 }
 
 /// How an appliance is spoken to.

@@ -5,6 +5,7 @@
 //! Every value here has passed the checks of the loader: ids are unique, references resolve.
 
 pub mod application;
+pub mod device;
 pub mod element;
 pub mod infrastructure;
 pub mod services;
@@ -13,7 +14,11 @@ pub mod topology;
 pub mod value;
 
 pub use application::{Binding, Communication, Direction, Endpoint, Flow};
-pub use element::{CheckpointPolicy, Element, LogChoice};
+pub use device::{
+    Access, Candidates, DeviceModel, Domain, Evidence, Liveness, OnReturn, Probe, Property,
+    Relative, Reversion, Substitution,
+};
+pub use element::{CheckpointPolicy, Element, Lag, LogChoice, OnExpired};
 pub use infrastructure::{
     ActuationClass, Appliance, ApplianceApi, Channel, Isolation, LocalStorage, Medium, Resources,
     Role, Server,

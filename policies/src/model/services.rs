@@ -12,6 +12,8 @@ pub struct Store {
     pub kind: StoreKind,
     /// What an acknowledged write must survive.
     pub durability: Durability,
+    /// How long an element that cannot reach the store goes on sending commands to devices.
+    pub lease: Duration,
 }
 
 /// Which stable store.
@@ -93,6 +95,13 @@ pub struct Detection {
     pub profile: DetectionProfile,
     /// How long an agent waits for the manager's decision before it acts alone.
     pub autonomy_after: Duration,
+    /// How far the clocks of two machines may differ: no shorter validity can be trusted.
+    pub skew_max: Duration,
+}
+
+impl Store {
+    /// How long commands go on without the store where the topology does not say.
+    pub const LEASE: Duration = Duration::from_secs(2);
 }
 
 impl Default for Detection {
@@ -100,6 +109,7 @@ impl Default for Detection {
         Self {
             profile: DetectionProfile::default(),
             autonomy_after: Duration::from_millis(100),
+            skew_max: Duration::from_millis(50),
         }
     }
 }

@@ -125,7 +125,8 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        CheckpointPolicy, Communication, Durability, Endpoint, Isolation, Resources, StoreKind,
+        CheckpointPolicy, Communication, Durability, Endpoint, Isolation, Lag, OnExpired,
+        Resources, StoreKind,
     };
     use crate::restart::RestartPolicy;
 
@@ -159,6 +160,8 @@ mod tests {
             attempts: 2,
             mailbox: 1,
             durability: Durability::Required,
+            on_expired: OnExpired::Absorb,
+            lag: Lag::default(),
         }
     }
 
@@ -183,6 +186,7 @@ mod tests {
             source,
             target,
             valid_for: None,
+            reply: None,
         };
         let binding = Binding {
             from: id("sender"),
@@ -194,6 +198,7 @@ mod tests {
             payload_bytes: None,
             bandwidth_kbps_min: None,
             flows: Vec::from([flow]),
+            reply_within: Binding::REPLY_WITHIN,
         };
         let servers = [
             ("volatile", LocalStorage::Volatile),
@@ -210,6 +215,7 @@ mod tests {
             store: Store {
                 kind: StoreKind::Embedded,
                 durability: Durability::Required,
+                lease: Store::LEASE,
             },
             broker: Broker::Embedded,
             detection: Detection::default(),

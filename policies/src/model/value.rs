@@ -26,6 +26,43 @@ pub enum Value {
     Table(BTreeMap<String, Self>),
 }
 
+impl Value {
+    /// Whether both mean the same to a device, to which 1 and 1.0 are one number.
+    #[must_use]
+    pub fn means(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Integer(whole), Self::Float(number))
+            | (Self::Float(number), Self::Integer(whole)) => *number == *whole as f64,
+            (Self::List(one), Self::List(other)) => {
+                one.len() == other.len() && one.iter().zip(other).all(|(a, b)| a.means(b))
+            }
+            (Self::Table(one), Self::Table(other)) => {
+                let same = |((a, one), (b, other)): ((&String, &Self), (&String, &Self))| {
+                    a == b && one.means(other)
+                };
+                one.len() == other.len() && one.iter().zip(other).all(same)
+            }
+            (one, other) => one == other,
+        }
+    }
+
+    /// As a number, if it is one.
+    #[must_use]
+    pub fn number(&self) -> Option<f64> {
+        match self {
+            Self::Integer(whole) => Some(*whole as f64),
+            Self::Float(number) => Some(*number),
+            Self::Bool(_) | Self::Text(_) | Self::List(_) | Self::Table(_) => None,
+        }
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
@@ -99,5 +136,20 @@ impl<'de> Visitor<'de> for ValueVisitor {
             values.insert(key, value);
         }
         Ok(Value::Table(values))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    #[test]
+    fn one_number_written_in_two_ways_means_the_same() {
+        let list = |value| Value::List(vec![value]);
+        assert!(list(Value::Integer(1)).means(&list(Value::Float(1.0))));
+        assert!(!Value::Integer(1).means(&Value::Bool(true)));
+        assert_eq!(Value::Integer(2).number(), Some(2.0));
     }
 }

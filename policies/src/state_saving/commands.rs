@@ -10,17 +10,17 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
-use serde_bytes::ByteBuf;
 
-use crate::model::ActuationClass;
+use crate::model::{ActuationClass, Value};
 use crate::physical_world::Position;
 use crate::time::{Now, WallClock};
 
-/// A command as properties and their encoded values; one that is not a map has one nameless property.
-pub type Properties = BTreeMap<String, ByteBuf>;
+/// A command or a report as properties and their values; one that is not a map has one nameless
+/// property.
+pub type Properties = BTreeMap<String, Value>;
 
 /// One command to carry out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Command {
     /// Where it came from: its identity towards the device. Of a merged command, the newest.
     pub position: Position,
@@ -30,15 +30,15 @@ pub struct Command {
     pub properties: Properties,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Desired {
     position: Position,
     expires_at: Option<WallClock>,
-    value: ByteBuf,
+    value: Value,
 }
 
 /// What a checkpoint saves of the commands to one appliance.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SavedCommands {
     settled: Position,
     desired: BTreeMap<String, Desired>,
@@ -55,7 +55,7 @@ pub struct Commands {
 }
 
 /// What is to be done next towards an appliance.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum NextCommand {
     /// Send it.
     Send(Command),
@@ -263,12 +263,11 @@ impl Commands {
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec;
-
     use super::*;
 
     fn command(index: u64, expires_at: Option<i64>, properties: &[(&str, u8)]) -> Command {
-        let value = |(name, value): &(&str, u8)| ((*name).into(), ByteBuf::from(vec![*value]));
+        let value =
+            |(name, value): &(&str, u8)| ((*name).into(), Value::Integer(i64::from(*value)));
         Command {
             position: Position::new(1, index, 0),
             expires_at: expires_at.map(WallClock),

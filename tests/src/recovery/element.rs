@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use lamplighter_policies::ids::EntityId;
+use lamplighter_policies::model::Value;
 use lamplighter_policies::model::{ActuationClass, CheckpointPolicy};
 use lamplighter_policies::protocol::cell::{
     Cause, CellSettings, Emitted, InboundLink, Meta, OutboundLink, Source, Target,
@@ -12,7 +13,6 @@ use lamplighter_policies::state_saving::Fields;
 use lamplighter_runtime::store::StoreError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_bytes::ByteBuf;
 
 use super::{Outside, READINGS};
 
@@ -32,7 +32,7 @@ pub fn outputs(state: &mut Fields, input: u8) -> Vec<Emitted> {
         port: port.into(),
         valid_for: None,
         payload: vec![input, sum],
-        properties: [(String::new(), ByteBuf::from(vec![input]))].into(),
+        properties: [(String::new(), Value::Integer(input.into()))].into(),
     };
     let mut emitted = vec![emit("out")];
     if commands_something(input) {

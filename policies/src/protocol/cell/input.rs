@@ -160,7 +160,7 @@ pub struct Restored {
 }
 
 /// What a checkpoint saves besides the element's own state.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Meta {
     /// The lineage under which outputs are identified; 0 before the first checkpoint.
     pub lineage: u32,

@@ -39,7 +39,7 @@ fn what_the_broker_sends_again_is_answered_with_the_first_and_logged_once() {
 fn what_was_carried_out_is_logged_so_that_no_replay_repeats_it() {
     let mut told = Told::live();
     told.offered(at(1), 1);
-    let properties = [("state".into(), serde_bytes::ByteBuf::from(vec![1]))].into();
+    let properties = [("state".into(), crate::model::Value::Integer(1))].into();
     let command = Command {
         position: Position::new(1, 1, 0),
         expires_at: None,
@@ -93,7 +93,7 @@ fn an_irreversible_command_is_begun_in_the_log_before_it_is_sent() {
             records: vec![begun]
         }]
     );
-    let properties = [("state".into(), serde_bytes::ByteBuf::from(vec![1]))].into();
+    let properties = [("state".into(), crate::model::Value::Integer(1))].into();
     let command = Command {
         position,
         expires_at: None,
@@ -125,7 +125,7 @@ fn after_a_recovery_a_device_is_asked_before_it_is_told() {
             handled: emitted("lamp"),
         },
     );
-    let properties = [("state".into(), serde_bytes::ByteBuf::from(vec![1]))].into();
+    let properties = [("state".into(), crate::model::Value::Integer(1))].into();
     let command = Command {
         position: place(1),
         expires_at: None,

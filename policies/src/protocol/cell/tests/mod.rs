@@ -193,7 +193,7 @@ fn restored(log: Vec<Batch>) -> Input {
 }
 
 fn emitted(port: &str) -> Handled {
-    let properties = [("state".into(), serde_bytes::ByteBuf::from(vec![1]))].into();
+    let properties = [("state".into(), crate::model::Value::Integer(1))].into();
     let output = Emitted {
         port: port.into(),
         valid_for: None,
