@@ -11,8 +11,8 @@ use lamplighter_runtime::store::StableStore;
 use lamplighter_runtime::transport::mqtt::{ConnectionState, Mqtt, MqttOptions};
 use tokio::sync::mpsc;
 
+use super::body::{Body, Surroundings};
 use super::json;
-use super::performer::{Body, Surroundings};
 use super::reception::{Aside, Door, Unusable};
 use crate::app::Kind;
 use crate::dead_letter::DeadLetter;

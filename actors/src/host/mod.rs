@@ -3,7 +3,9 @@
 //! It runs what its agent says. Each element is a cell in a supervised shell, with its own connection
 //! to the broker; the store's connection is shared by all of them.
 
+mod actuating;
 mod bindings;
+mod body;
 mod folding;
 mod json;
 mod links;
@@ -11,6 +13,7 @@ mod performer;
 mod reception;
 mod saved;
 mod stores;
+mod storing;
 mod watchdog;
 
 use std::cell::RefCell;
@@ -29,10 +32,11 @@ use lamplighter_runtime::store::any::AnyStore;
 use lamplighter_runtime::transport::control::Outbox;
 use tokio::sync::mpsc;
 
+use self::body::{Body, Surroundings};
 pub use self::folding::FoldedState;
 pub(crate) use self::folding::folded;
 use self::links::Links;
-use self::performer::{Body, Performer, Surroundings};
+use self::performer::Performer;
 use self::reception::Receipts;
 use self::watchdog::Progress;
 use crate::app::Kind;

@@ -12,7 +12,7 @@ use lamplighter_runtime::message_pack;
 use lamplighter_runtime::store::any::AnyStore;
 use lamplighter_runtime::store::{Fence, Saved, StableStore, StoreError, codec};
 
-use super::performer::{Body, Surroundings};
+use super::body::{Body, Surroundings};
 use crate::encoding::{self, Encoded};
 use crate::instance::SavedFields;
 use crate::shell::Role;

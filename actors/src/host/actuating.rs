@@ -1,0 +1,122 @@
+//! Performs what a cell asks of appliances.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use lamplighter_policies::physical_world::{EventId, Position};
+use lamplighter_policies::protocol::cell::Input;
+use lamplighter_policies::state_saving::Command;
+use lamplighter_runtime::store::StableStore;
+use lamplighter_runtime::transport::mqtt::{Publish, PublishError};
+
+use super::json;
+use super::performer::Performer;
+use super::reception::remaining;
+use super::storing::letter;
+use crate::shell::Role;
+
+/// Why a command that must not be repeated is among the dead letters.
+pub(super) const UNKNOWN: &str = "it was being sent when the element or its connection failed: nobody knows whether it \
+                       was carried out, and it is not repeated";
+/// How long an appliance may take to say what it shows.
+const COMPARE_WITHIN: Duration = Duration::from_millis(200);
+
+impl Performer {
+    pub(super) fn actuate(&self, link: String, command: &Command, role: &Role<Input>) {
+        let topics = self.around.links.devices.get(&link);
+        let payload = json::of_command(&command.properties);
+        let (Some(topics), Ok(payload)) = (topics, payload) else {
+            tracing::error!(link, "a command that no device understands is given up");
+            return role.tell(Input::Settled {
+                link,
+                position: command.position,
+            });
+        };
+        let id = EventId {
+            source: self.id().clone(),
+            position: command.position,
+        };
+        let publish = Publish {
+            expiry: remaining(command.expires_at),
+            user_properties: vec![("lamplighter-id".to_owned(), id.to_string())],
+            once: !self.around.links.may_repeat(&link),
+            ..Publish::at_least_once()
+        };
+        let body = self.body.borrow();
+        let Some(mqtt) = &body.mqtt else {
+            return role.tell(Input::Returned { link });
+        };
+        let publication = mqtt.publish(&topics.command, payload, publish);
+        let (role, position) = (role.clone(), command.position);
+        let unknown = letter(
+            position.index,
+            &format!("command {position:?} on {link}"),
+            UNKNOWN,
+        );
+        let (store, fence) = (self.around.store.clone(), self.fence());
+        drop(body);
+        actix_rt::spawn(async move {
+            let outcome = match publication {
+                Ok(publication) => publication.await,
+                Err(error) => Err(error),
+            };
+            if outcome == Err(PublishError::Unknown)
+                && let Err(error) = store.bury(&fence, unknown).await
+            {
+                tracing::error!(%error, "a dead letter is only in this trace");
+            }
+            role.tell(settled(link, position, outcome));
+        });
+    }
+
+    /// Asks an appliance what it shows; its report arrives on its topic.
+    pub(super) fn compare(&self, link: String, command: Command, role: &Role<Input>) {
+        let question = self
+            .around
+            .links
+            .devices
+            .get(&link)
+            .and_then(|topics| topics.question.clone());
+        let Some(topic) = question else {
+            return role.tell(Input::Compared {
+                link,
+                shown: Vec::new(),
+            });
+        };
+        self.publish(
+            &topic,
+            json::question(&command.properties),
+            Publish::at_least_once(),
+        );
+        self.body.borrow_mut().asking.insert(link.clone(), command);
+        let (body, role) = (Rc::clone(&self.body), role.clone());
+        actix_rt::spawn(async move {
+            tokio::time::sleep(COMPARE_WITHIN).await;
+            if body.borrow_mut().asking.remove(&link).is_some() {
+                role.tell(Input::Compared {
+                    link,
+                    shown: Vec::new(),
+                });
+            }
+        });
+    }
+}
+
+/// What became of a command.
+fn settled(link: String, position: Position, outcome: Result<(), PublishError>) -> Input {
+    match outcome {
+        Ok(()) => Input::Settled { link, position },
+        // It is of no use any more, and must not be offered again.
+        Err(error @ (PublishError::Expired | PublishError::Refused { .. })) => {
+            tracing::warn!(link, ?position, %error, "a command is given up");
+            Input::Settled { link, position }
+        }
+        Err(error @ PublishError::Unknown) => {
+            tracing::error!(link, ?position, %error, "nobody knows whether a command was carried out");
+            Input::Settled { link, position }
+        }
+        Err(PublishError::Full { .. } | PublishError::Disconnected | PublishError::Over) => {
+            Input::Returned { link }
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! What an element's shell keeps beside its cell.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use lamplighter_policies::ids::EntityId;
+use lamplighter_policies::protocol::messages::FromHost;
+use lamplighter_policies::state_saving::Command;
+use lamplighter_policies::time::Monotonic;
+use lamplighter_runtime::store::any::AnyStore;
+use lamplighter_runtime::store::{Fence, Nonce};
+use lamplighter_runtime::transport::control::Outbox;
+use lamplighter_runtime::transport::mqtt::Mqtt;
+
+use super::links::Links;
+use super::reception::Receipts;
+use super::watchdog::Progress;
+use crate::instance::{Hosted, SavedFields};
+use crate::spec::ElementSpec;
+
+/// What outlives one incarnation of the cell in this process.
+pub(super) struct Body {
+    pub(super) hosted: Box<dyn Hosted>,
+    /// What the store holds of the element's fields.
+    pub(super) committed: SavedFields,
+    pub(super) fence: Option<Fence>,
+    pub(super) nonce: Nonce,
+    pub(super) epoch_floor: u64,
+    pub(super) mqtt: Option<Mqtt>,
+    /// What is wrong with the store at present, if anything.
+    pub(super) trouble: Option<String>,
+    /// How long the last checkpoint took.
+    pub(super) checkpoint_took: Option<Duration>,
+    pub(super) assigned_at: Monotonic,
+    pub(super) restored_at: Monotonic,
+    /// Appliances that are being asked, and what they are to show.
+    pub(super) asking: BTreeMap<String, Command>,
+}
+
+/// Where an element's host puts what concerns the whole process.
+#[derive(Clone)]
+pub(super) struct Surroundings {
+    pub(super) spec: Rc<ElementSpec>,
+    pub(super) links: Rc<Links>,
+    pub(super) store: AnyStore,
+    pub(super) receipts: Receipts,
+    pub(super) agent: Outbox<FromHost>,
+    pub(super) progress: Progress,
+    pub(super) ended: tokio::sync::mpsc::UnboundedSender<EntityId>,
+}

@@ -1,0 +1,116 @@
+//! Performs what a cell asks of the stable store.
+
+use std::rc::Rc;
+
+use lamplighter_policies::protocol::cell::{Cause, Input, Meta};
+use lamplighter_policies::state_saving::{Record, delta};
+use lamplighter_runtime::clock;
+use lamplighter_runtime::store::{Delta, StableStore, StoreError, codec};
+use serde_bytes::ByteBuf;
+
+use super::performer::Performer;
+use super::saved;
+use crate::dead_letter::DeadLetter;
+use crate::shell::Role;
+
+impl Performer {
+    pub(super) fn append(&self, first: u64, records: &[Record], role: &Role<Input>) {
+        let last = first + records.len() as u64 - 1;
+        let bytes = codec::encode_batch(self.id(), first, records);
+        let appending = self
+            .around
+            .store
+            .append(&self.fence(), first - 1, last, bytes);
+        let (role, body) = (role.clone(), Rc::clone(&self.body));
+        actix_rt::spawn(async move {
+            let answer = match appending.await {
+                Ok(logged_at) => {
+                    body.borrow_mut().trouble = None;
+                    Input::Appended { last, logged_at }
+                }
+                Err(error) => {
+                    body.borrow_mut().trouble = Some(error.to_string());
+                    Input::AppendFailed {
+                        last,
+                        cause: cause(error),
+                    }
+                }
+            };
+            role.tell(answer);
+        });
+    }
+
+    pub(super) fn checkpoint(&self, upto: u64, meta: &Meta, role: &Role<Input>) {
+        let began = clock::monotonic();
+        let state = self.body.borrow_mut().hosted.save();
+        let current = match state {
+            Ok(state) => saved::fields(state, meta),
+            Err(fault) => {
+                let cause = Cause::Refused(fault.to_string());
+                return role.tell(Input::CheckpointFailed { cause });
+            }
+        };
+        let changes = delta(&self.body.borrow().committed, &current);
+        let seal = |(name, bytes): (String, Vec<u8>)| {
+            let sealed = codec::encode_field(self.id(), &name, &bytes);
+            (name, ByteBuf::from(sealed))
+        };
+        let set = changes.set.into_iter().map(seal).collect();
+        let change = Delta {
+            upto,
+            set,
+            delete: changes.delete,
+        };
+        let checkpointing = self.around.store.checkpoint(&self.fence(), change);
+        let (role, body) = (role.clone(), Rc::clone(&self.body));
+        actix_rt::spawn(async move {
+            let answer = match checkpointing.await {
+                Ok(()) => {
+                    let mut body = body.borrow_mut();
+                    body.committed = current;
+                    body.checkpoint_took = Some(clock::monotonic() - began);
+                    Input::Checkpointed { upto }
+                }
+                Err(error) => Input::CheckpointFailed {
+                    cause: cause(error),
+                },
+            };
+            role.tell(answer);
+        });
+    }
+
+    pub(super) fn bury(&self, index: u64, what: &str, cause: &str) {
+        tracing::error!(element = %self.id(), index, what, cause, "given up; it is among the dead letters");
+        let bytes = letter(index, what, cause);
+        let (store, fence) = (self.around.store.clone(), self.fence());
+        actix_rt::spawn(async move {
+            if let Err(error) = store.bury(&fence, bytes).await {
+                tracing::error!(%error, "a dead letter is only in this trace");
+            }
+        });
+    }
+}
+
+pub(super) fn letter(index: u64, what: &str, cause: &str) -> Vec<u8> {
+    let (what, cause) = (what.to_owned(), cause.to_owned());
+    let at = clock::wall().0;
+    DeadLetter {
+        index,
+        what,
+        cause,
+        at,
+    }
+    .encode()
+}
+
+/// What the cell must know of a store's error.
+pub(super) fn cause(error: StoreError) -> Cause {
+    match error {
+        StoreError::Gap { head, .. } => Cause::Gap { head },
+        StoreError::Unavailable { .. } => Cause::Unavailable(error.to_string()),
+        StoreError::Fenced { .. } => Cause::Fenced(error.to_string()),
+        StoreError::Refused { .. } | StoreError::Damaged { .. } => {
+            Cause::Refused(error.to_string())
+        }
+    }
+}
