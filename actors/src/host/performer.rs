@@ -12,7 +12,7 @@ use lamplighter_policies::protocol::messages::{
 };
 use lamplighter_policies::time::{Monotonic, Now};
 use lamplighter_runtime::clock;
-use lamplighter_runtime::store::{Fence, StableStore};
+use lamplighter_runtime::store::Fence;
 use lamplighter_runtime::transport::mqtt::Publish;
 
 use super::actuating::UNKNOWN;
@@ -20,7 +20,6 @@ use super::body::{Body, Surroundings};
 use super::links::{answers_topic, events_topic};
 use super::reception::{encode_link, remaining};
 use super::saved::Restoring;
-use crate::instance::Hosted;
 use crate::shell::{Perform, Role};
 
 /// How many events one message between elements carries at most.
