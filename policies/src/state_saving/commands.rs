@@ -189,12 +189,13 @@ impl Commands {
         if self.class.may_repeat() || self.in_flight.is_some() {
             return Vec::new();
         }
+        // Exactly the one that was begun: what stands before it had expired and was passed over.
         let begun = self.saved.begun;
         let unknown: Vec<_> = self
             .saved
             .queue
             .iter()
-            .filter(|c| c.position <= begun)
+            .filter(|command| command.position == begun)
             .cloned()
             .collect();
         if let Some(last) = unknown.last() {
@@ -334,6 +335,21 @@ mod tests {
         recovered.restore(saved);
         assert_eq!(recovered.ambiguous(), [command(1, None, &[("dose", 2)])]);
         assert_eq!(recovered.next(at(0)), None);
+    }
+
+    #[test]
+    fn a_command_that_expired_before_the_one_begun_after_it_is_not_in_doubt() {
+        let mut pump = Commands::new(ActuationClass::Irreversible);
+        pump.emitted(command(1, Some(10), &[("dose", 1)]));
+        pump.emitted(command(2, None, &[("dose", 2)]));
+        let second = Position::new(1, 2, 0);
+        assert_eq!(pump.next(at(50)), Some(NextCommand::Begin(second)));
+        let mut recovered = Commands::new(ActuationClass::Irreversible);
+        recovered.emitted(command(1, Some(10), &[("dose", 1)]));
+        recovered.emitted(command(2, None, &[("dose", 2)]));
+        recovered.begun(second);
+        assert_eq!(recovered.ambiguous(), [command(2, None, &[("dose", 2)])]);
+        assert_eq!(recovered.next(at(50)), None);
     }
 
     #[test]

@@ -211,7 +211,7 @@ impl Cell {
     }
 
     /// What was carried out is logged with the next batch, so that no replay repeats it.
-    fn note_settled(&mut self) {
+    pub(super) fn note_settled(&mut self) {
         if !self.log.settled.is_empty() {
             let record = Record::Done(core::mem::take(&mut self.log.settled));
             self.log.waiting.push_back(Waiting {

@@ -106,6 +106,9 @@ impl Cell {
             return;
         }
         self.begin_asked.insert(begun.0.clone(), begun.1);
+        // What was carried out before stands before it in the log, or a crash between the two would leave
+        // both in doubt.
+        self.note_settled();
         let record = Record::Begun(alloc::vec![begun]);
         self.log.waiting.push_back(super::Waiting {
             record,

@@ -1,0 +1,522 @@
+//! One element, its store, a source of events and its devices, in virtual time: everything arrives
+//! late, some of it never, and the process may end at any effect.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::time::Duration;
+
+use lamplighter_policies::ids::EntityId;
+use lamplighter_policies::machine::Machine;
+use lamplighter_policies::model::{ActuationClass, CheckpointPolicy, Value};
+use lamplighter_policies::physical_world::Position;
+use lamplighter_policies::protocol::cell::{
+    Cause, Cell, CellSettings, Effect, Emitted, Handled, InboundLink, Input, Meta, OutboundLink,
+    Restored, Source, Target, Task, TaskInput,
+};
+use lamplighter_policies::protocol::messages::Envelope;
+use lamplighter_policies::restart::RestartPolicy;
+use lamplighter_policies::state_saving::{Batch, Command, Outbox, Record};
+use lamplighter_policies::time::{Monotonic, Now, WallClock};
+
+use super::device::{Deed, Device};
+use super::dice::Dice;
+
+const MS: i64 = 1_000;
+
+/// How far this machine's clock may be from the store's.
+pub(crate) const SKEW: Duration = Duration::from_millis(2);
+
+/// What is on its way.
+#[derive(Debug)]
+enum Happening {
+    /// For the process that was alive when it left; to another one it means nothing.
+    Told(u32, Input),
+    /// A message of the source; it outlives every process.
+    Arrived(Vec<Envelope>),
+    /// A command on its way to a device.
+    Reached(usize, Deed),
+    /// The process is there again.
+    Started,
+    /// The source has something to say.
+    Said(u8),
+}
+
+/// The stable store, as far as the cell can tell.
+#[derive(Default)]
+struct Store {
+    head: u64,
+    checkpoint: u64,
+    state: Vec<u8>,
+    meta: Meta,
+    log: Vec<Batch>,
+}
+
+pub(crate) struct House {
+    pub(crate) devices: Vec<Device>,
+    pub(crate) events: u8,
+    pub(crate) crashes: u32,
+    /// Commands that had expired when they were sent.
+    pub(crate) sent_late: usize,
+    /// Commands of unknown fate that a person was told of.
+    pub(crate) unknown: Vec<Position>,
+    /// What the handler asked of each device last, in the order of the log, and until when it holds.
+    pub(crate) wanted: BTreeMap<usize, (Position, Value, Option<WallClock>)>,
+    dice: Dice,
+    cell: Option<Cell>,
+    state: Vec<u8>,
+    store: Store,
+    source: Outbox,
+    now: Now,
+    process: u32,
+    /// Whether this process has handled anything that it did not find in the log.
+    recovering: bool,
+    queue: BinaryHeap<Reverse<(i64, u64)>>,
+    happenings: BTreeMap<u64, Happening>,
+    count: u64,
+    crashes_left: u32,
+}
+
+fn id(name: &str) -> EntityId {
+    EntityId::new(name).expect("a valid id")
+}
+
+impl House {
+    /// A house whose devices, events and misfortunes follow from the seed.
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let devices = devices(&mut dice);
+        let events = 5 + u8::try_from(dice.below(40)).expect("few");
+        let mut house = Self {
+            devices,
+            events,
+            crashes: 0,
+            sent_late: 0,
+            unknown: Vec::new(),
+            wanted: BTreeMap::new(),
+            crashes_left: 1 + u32::try_from(dice.below(8)).expect("few"),
+            dice,
+            cell: None,
+            state: Vec::new(),
+            store: Store::default(),
+            source: Outbox::default(),
+            now: Now {
+                wall: WallClock(1_000_000 * MS),
+                monotonic: Monotonic(0),
+                skew: SKEW,
+            },
+            process: 0,
+            recovering: true,
+            queue: BinaryHeap::new(),
+            happenings: BTreeMap::new(),
+            count: 0,
+        };
+        let mut at = 10;
+        for n in 1..=events {
+            at += 1 + i64::try_from(house.dice.below(120)).expect("small");
+            house.later(at, Happening::Said(n));
+        }
+        house.start();
+        house
+    }
+
+    /// Lets everything happen until nothing is left; the number of things is bounded.
+    pub(crate) fn run(&mut self) {
+        for _ in 0..100_000 {
+            if !self.step() {
+                return;
+            }
+        }
+        panic!("it never comes to rest");
+    }
+
+    pub(crate) fn state(&self) -> &[u8] {
+        &self.state
+    }
+
+    pub(crate) fn unacknowledged(&self) -> usize {
+        self.source.unacknowledged() + self.cell.as_ref().map_or(0, Cell::unacknowledged)
+    }
+
+    fn later(&mut self, after_ms: i64, happening: Happening) {
+        self.count += 1;
+        self.queue
+            .push(Reverse((self.now.wall.0 + after_ms * MS, self.count)));
+        self.happenings.insert(self.count, happening);
+    }
+
+    fn delay(&mut self, upto_ms: u64) -> i64 {
+        1 + i64::try_from(self.dice.below(upto_ms)).expect("small")
+    }
+
+    fn step(&mut self) -> bool {
+        let next = self.queue.peek().map(|Reverse((at, _))| *at);
+        let deadline = [
+            self.cell.as_ref().and_then(Machine::next_deadline),
+            self.source.next_deadline(),
+        ];
+        let deadline = deadline.into_iter().flatten().min();
+        let deadline = deadline.map(|at| {
+            let span = at - self.now.monotonic;
+            // Rounded up, or the clock would stand still just before a deadline.
+            (self.now.wall + span + Duration::from_micros(1)).0
+        });
+        match (next, deadline) {
+            (None, None) => false,
+            (next, Some(deadline)) if next.is_none_or(|next| deadline < next) => {
+                self.advance(deadline);
+                let due = self.source.due(self.now.monotonic);
+                self.transmit(due);
+                let mut effects = Vec::new();
+                if let Some(cell) = &mut self.cell {
+                    cell.wake(self.now, &mut effects);
+                }
+                self.perform_all(effects);
+                true
+            }
+            (_, _) => {
+                let Some(Reverse((at, number))) = self.queue.pop() else {
+                    return false;
+                };
+                self.advance(at);
+                let happening = self.happenings.remove(&number).expect("queued together");
+                self.happen(happening);
+                true
+            }
+        }
+    }
+
+    fn advance(&mut self, wall: i64) {
+        let span = WallClock(wall).since(self.now.wall);
+        self.now.wall = self.now.wall + span;
+        self.now.monotonic = self.now.monotonic + span;
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Told(process, input) if process == self.process => self.tell(input),
+            Happening::Told(..) => {}
+            Happening::Arrived(envelopes) => self.tell(Input::Received {
+                link: id("in"),
+                envelopes,
+            }),
+            Happening::Reached(device, deed) => self.reach(device, deed),
+            Happening::Started => self.start(),
+            Happening::Said(n) => {
+                let wall = self.now.wall;
+                self.source
+                    .put(Position::new(1, u64::from(n), 0), wall, None, vec![n]);
+                let unsent = self.source.unsent(self.now.monotonic);
+                self.transmit(unsent);
+            }
+        }
+    }
+
+    /// Messages of the source, some of them twice, some never.
+    fn transmit(&mut self, envelopes: Vec<Envelope>) {
+        if envelopes.is_empty() || self.dice.one_in(10) {
+            return;
+        }
+        if self.dice.one_in(10) {
+            let delay = self.delay(50);
+            self.later(delay, Happening::Arrived(envelopes.clone()));
+        }
+        let delay = self.delay(10);
+        self.later(delay, Happening::Arrived(envelopes));
+    }
+
+    fn start(&mut self) {
+        self.process += 1;
+        self.recovering = true;
+        self.cell = Some(Cell::new(settings(&self.devices)));
+        self.restore();
+        let delay = self.delay(10);
+        self.answer(delay, Input::Connected);
+    }
+
+    fn restore(&mut self) {
+        let checkpoint = self.store.checkpoint;
+        let log = self.store.log.iter();
+        let log = log.filter(|b| b.last() > checkpoint).cloned().collect();
+        self.state = self.store.state.clone();
+        let restored = Restored {
+            checkpoint,
+            head: self.store.head,
+            meta: self.store.meta.clone(),
+            log,
+        };
+        let delay = self.delay(5);
+        self.answer(delay, Input::Restored(restored));
+    }
+
+    fn answer(&mut self, after_ms: i64, input: Input) {
+        self.later(after_ms, Happening::Told(self.process, input));
+    }
+
+    /// The process is gone. A command that it had sent may still arrive, soon: its connection is
+    /// closed before another one is opened under its name.
+    fn crash(&mut self) {
+        self.crashes += 1;
+        self.crashes_left -= 1;
+        self.cell = None;
+        self.process += 1;
+        let sent: Vec<u64> = self
+            .happenings
+            .iter()
+            .filter(|(_, happening)| matches!(happening, Happening::Reached(..)))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in sent {
+            if self.dice.one_in(2) {
+                self.happenings
+                    .insert(number, Happening::Told(0, Input::Connected));
+            }
+        }
+        let outage = match self.dice.below(3) {
+            0 => 25,
+            1 => 200,
+            _ => 3_000,
+        };
+        let delay = 25 + self.delay(outage);
+        self.later(delay, Happening::Started);
+    }
+
+    fn tell(&mut self, input: Input) {
+        let mut effects = Vec::new();
+        if let Some(cell) = &mut self.cell {
+            cell.handle(self.now, input, &mut effects);
+        }
+        self.perform_all(effects);
+    }
+
+    fn perform_all(&mut self, effects: Vec<Effect>) {
+        let process = self.process;
+        for effect in effects {
+            // Some effects are the last of their process, done or not.
+            let last = self.crashes_left > 0 && self.dice.one_in(40);
+            if last && self.dice.one_in(2) {
+                return self.crash();
+            }
+            self.perform(effect);
+            if self.process != process {
+                return;
+            }
+            if last {
+                return self.crash();
+            }
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Restore => self.restore(),
+            Effect::Append { first, records } => self.append(first, records),
+            Effect::Handle(task) => self.handle(task),
+            Effect::Checkpoint { upto, meta } => {
+                self.store.checkpoint = upto;
+                self.store.meta = meta;
+                self.store.state = self.state.clone();
+                self.store.log.retain(|batch| batch.last() > upto);
+                let delay = self.delay(5);
+                self.answer(delay, Input::Checkpointed { upto });
+            }
+            Effect::Acknowledge { upto, .. } => {
+                if !self.dice.one_in(10) {
+                    self.source.acknowledged(self.now.monotonic, upto);
+                }
+            }
+            Effect::Resume { mark, .. } => {
+                let again = self.source.resume(self.now.monotonic, mark);
+                self.transmit(again);
+            }
+            Effect::Actuate { link, command } => self.actuate(&link, command),
+            Effect::Compare { link, command } => self.compare(link, &command),
+            Effect::ReportUnknown { command, .. } => self.unknown.push(command.position),
+            Effect::GiveUp { cause, .. } => panic!("gave up: {cause}"),
+            Effect::Ready { .. } | Effect::Mended { .. } => {}
+            unexpected @ (Effect::Release { .. }
+            | Effect::Send { .. }
+            | Effect::Bury { .. }
+            | Effect::Report { .. }
+            | Effect::Stop) => panic!("{unexpected:?}"),
+        }
+    }
+
+    fn append(&mut self, first: u64, records: Vec<Record>) {
+        let batch = Batch {
+            first,
+            logged_at: self.now.wall,
+            records,
+        };
+        let (last, logged_at) = (batch.last(), batch.logged_at);
+        let taken = if last <= self.store.head {
+            Ok(())
+        } else if first == self.store.head + 1 {
+            Ok(())
+        } else {
+            Err(Cause::Gap {
+                head: self.store.head,
+            })
+        };
+        if taken.is_ok() && last > self.store.head {
+            self.store.head = last;
+            self.store.log.push(batch);
+        }
+        let answer = match taken {
+            Ok(()) if self.dice.one_in(30) => Input::AppendFailed {
+                last,
+                cause: Cause::Unavailable("no answer".into()),
+            },
+            Ok(()) => Input::Appended { last, logged_at },
+            Err(cause) => Input::AppendFailed { last, cause },
+        };
+        let delay = self.delay(4);
+        self.answer(delay, answer);
+    }
+
+    /// The author's code: it counts, and asks one device for one thing.
+    fn handle(&mut self, task: Task) {
+        let TaskInput::Event { payload, .. } = &task.input else {
+            panic!("no timers here")
+        };
+        self.state.extend(payload);
+        self.recovering &= task.replay;
+        let n = payload[0];
+        let mut chance = Dice::new(u64::from(n));
+        let device = usize::try_from(chance.below(8)).expect("small") % self.devices.len();
+        let valid_for = [None, Some(30), Some(300), Some(2_000)];
+        let valid_for = valid_for[usize::try_from(chance.below(4)).expect("small")];
+        let valid_for = valid_for.map(Duration::from_millis);
+        let value = Value::Integer(i64::from(n));
+        let target = &self.devices[device];
+        let position = Position::new(1, task.index, 0);
+        let expires_at = valid_for.map(|span| task.logged_at + span);
+        self.wanted
+            .insert(device, (position, value.clone(), expires_at));
+        let emitted = vec![Emitted {
+            port: target.name.into(),
+            valid_for,
+            payload: vec![n],
+            properties: [(target.property.to_owned(), value)].into(),
+        }];
+        let handled = Handled {
+            emitted,
+            timers: vec![],
+        };
+        self.tell(Input::Handled {
+            index: task.index,
+            handled,
+        });
+    }
+
+    fn device(&self, link: &str) -> usize {
+        let mut devices = self.devices.iter();
+        devices
+            .position(|known| known.name == link)
+            .expect("one of its devices")
+    }
+
+    fn actuate(&mut self, link: &str, command: Command) {
+        let device = self.device(link);
+        // The machine's clock may be behind the store's by as much as the bound says.
+        let late = |end: WallClock| end <= self.now.wall + SKEW;
+        self.sent_late += usize::from(command.expires_at.is_some_and(late));
+        let deed = Deed {
+            at: self.now.wall,
+            command,
+            process: self.process,
+            recovering: self.recovering,
+        };
+        let delay = self.delay(15);
+        self.later(delay, Happening::Reached(device, deed));
+    }
+
+    /// The broker lets go of what has expired on its way.
+    fn reach(&mut self, device: usize, deed: Deed) {
+        let (position, process) = (deed.command.position, deed.process);
+        let expired = deed
+            .command
+            .expires_at
+            .is_some_and(|end| end <= self.now.wall);
+        if !expired {
+            let deed = Deed {
+                at: self.now.wall,
+                ..deed
+            };
+            self.devices[device].take(deed);
+        }
+        let link = self.devices[device].name.to_owned();
+        let delay = self.delay(5);
+        self.later(
+            delay,
+            Happening::Told(process, Input::Settled { link, position }),
+        );
+    }
+
+    fn compare(&mut self, link: String, command: &Command) {
+        let device = &self.devices[self.device(&link)];
+        let same = |(name, value): &(&String, &Value)| {
+            device
+                .shows
+                .get(*name)
+                .is_some_and(|shown| shown.means(value))
+        };
+        let shown = command.properties.iter().filter(same);
+        let shown = shown.map(|(name, _)| name.clone()).collect();
+        let (shown, delay) = if device.answers {
+            (shown, self.delay(40))
+        } else {
+            (Vec::new(), 200)
+        };
+        self.answer(delay, Input::Compared { link, shown });
+    }
+}
+
+fn devices(dice: &mut Dice) -> Vec<Device> {
+    const NAMES: [&str; 4] = ["one", "two", "three", "four"];
+    let count = 1 + usize::try_from(dice.below(4)).expect("small");
+    let device = |name: &&'static str| Device {
+        name,
+        property: "state",
+        class: [
+            ActuationClass::Set,
+            ActuationClass::Set,
+            ActuationClass::Irreversible,
+            ActuationClass::Irreversible,
+            ActuationClass::Keyed,
+            ActuationClass::Alarm,
+        ][usize::try_from(dice.below(6)).expect("small")],
+        answers: dice.one_in(2),
+        counts: dice.one_in(2),
+        shows: Default::default(),
+        trace: Vec::new(),
+    };
+    NAMES.iter().take(count).map(device).collect()
+}
+
+fn settings(devices: &[Device]) -> CellSettings {
+    let outbound = devices.iter().map(|device| OutboundLink {
+        id: device.name.into(),
+        port: device.name.into(),
+        prefix: vec![],
+        target: Target::Appliance(device.class),
+        valid_for: None,
+    });
+    CellSettings {
+        inbound: vec![InboundLink {
+            id: id("in"),
+            source: id("source"),
+            kind: Source::Element,
+        }],
+        outbound: outbound.collect(),
+        checkpoint: CheckpointPolicy {
+            every: 7,
+            interval: Duration::from_millis(400),
+        },
+        restart: RestartPolicy {
+            restarts_max: 1_000_000,
+            ..RestartPolicy::default()
+        },
+        attempts_max: 1_000,
+        ..CellSettings::new(id("element"))
+    }
+}
