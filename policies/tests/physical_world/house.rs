@@ -348,16 +348,15 @@ impl House {
             records,
         };
         let (last, logged_at) = (batch.last(), batch.logged_at);
-        let taken = if last <= self.store.head {
-            Ok(())
-        } else if first == self.store.head + 1 {
+        let known = last <= self.store.head;
+        let taken = if known || first == self.store.head + 1 {
             Ok(())
         } else {
             Err(Cause::Gap {
                 head: self.store.head,
             })
         };
-        if taken.is_ok() && last > self.store.head {
+        if taken.is_ok() && !known {
             self.store.head = last;
             self.store.log.push(batch);
         }
