@@ -1,7 +1,11 @@
 //! Events of the physical world and how long they hold (paper, 3.2 and 4.2.1).
 
 mod event;
+mod recovered;
 mod validity;
+mod world;
 
 pub use event::{EventId, Position};
+pub use recovered::{Happened, recovered, spaces};
 pub use validity::{Validity, earliest};
+pub use world::{ACCUMULATED_MAX, ATTRIBUTES_MAX, Entry, GRACE, Key, Kind, World};

@@ -1,0 +1,143 @@
+//! E_rec, the state of the physical world that a recovery goes by, against a plain reading of its
+//! definition.
+
+use std::collections::BTreeSet;
+
+use lamplighter_policies::ids::EntityId;
+use lamplighter_policies::model::Value;
+use lamplighter_policies::physical_world::{
+    Entry, EventId, Happened, Key, Kind, Position, recovered,
+};
+use lamplighter_policies::time::{Now, WallClock};
+use proptest::prelude::*;
+
+/// The instant of the failure; the recovery commits at some later one.
+const FAILED_AT: i64 = 100;
+
+fn happened(quantity: u8, occurred_at: i64, valid_for: Option<i64>, index: u64) -> Happened {
+    let subject = EntityId::new("room").expect("a valid id");
+    let event = EventId {
+        source: subject.clone(),
+        position: Position::new(1, index, 0),
+    };
+    Happened {
+        key: Key {
+            subject,
+            attribute: format!("q{quantity}"),
+        },
+        entry: Entry {
+            event,
+            kind: Kind::Sensed,
+            value: Value::Integer(0),
+            occurred_at: WallClock(occurred_at),
+            expires_at: valid_for.map(|span| WallClock(occurred_at + span)),
+            done: false,
+        },
+    }
+}
+
+/// Before the failure, during the repair, and when that ends.
+fn histories() -> impl Strategy<Value = (Vec<Happened>, Vec<Happened>, i64)> {
+    let event = |span: std::ops::Range<i64>| (0_u8..4, span, proptest::option::of(0_i64..80));
+    let before = proptest::collection::vec(event(0..FAILED_AT), 0..12);
+    let since = proptest::collection::vec(event(FAILED_AT..FAILED_AT + 40), 0..12);
+    (before, since, 0_i64..60).prop_map(|(before, since, repair)| {
+        let mut index = 0;
+        let mut with_ids = |events: Vec<(u8, i64, Option<i64>)>| -> Vec<Happened> {
+            let mut event = |(quantity, occurred_at, valid_for)| {
+                index += 1;
+                happened(quantity, occurred_at, valid_for, index)
+            };
+            events.into_iter().map(&mut event).collect()
+        };
+        let (before, since) = (with_ids(before), with_ids(since));
+        (before, since, FAILED_AT + repair)
+    })
+}
+
+fn at(wall: i64) -> Now {
+    Now {
+        wall: WallClock(wall),
+        ..Now::default()
+    }
+}
+
+fn ids<'a>(events: impl IntoIterator<Item = &'a Happened>) -> BTreeSet<EventId> {
+    let ids = events.into_iter().map(|happened| &happened.entry.event);
+    ids.cloned().collect()
+}
+
+fn live(happened: &Happened, at: i64) -> bool {
+    let end = happened.entry.expires_at;
+    end.is_none_or(|end| end > WallClock(at))
+}
+
+fn overrides(later: &Happened, earlier: &Happened) -> bool {
+    let place = |h: &Happened| (h.entry.occurred_at, h.entry.event.clone());
+    later.key == earlier.key && place(later) > place(earlier)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn it_is_what_has_not_expired_and_nothing_at_all_overrides(
+        (before, since, commits_at) in histories()
+    ) {
+        let all: Vec<&Happened> = before.iter().chain(&since).collect();
+        let naive = all.iter().copied().filter(|event| {
+            live(event, commits_at) && !all.iter().any(|later| overrides(later, event))
+        });
+        let found = recovered(before.clone(), since.clone(), at(commits_at), |_| false);
+        prop_assert_eq!(ids(&found), ids(naive));
+    }
+
+    #[test]
+    fn it_is_the_papers_equation_where_nothing_overrides_and_nothing_of_the_repair_expires(
+        (before, since, commits_at) in histories()
+    ) {
+        let mut quantities = BTreeSet::new();
+        let mut alone: Vec<Happened> = Vec::new();
+        for (n, mut event) in before.iter().chain(&since).cloned().enumerate() {
+            // As many quantities as there are events: no two speak of the same.
+            event.key.attribute = format!("alone{n}");
+            quantities.insert(event.key.clone());
+            if event.entry.occurred_at >= WallClock(FAILED_AT) {
+                event.entry.expires_at = None;
+            }
+            alone.push(event);
+        }
+        let (since, before): (Vec<_>, Vec<_>) =
+            alone.into_iter().partition(|e| e.entry.occurred_at >= WallClock(FAILED_AT));
+        let kept = before.iter().filter(|event| live(event, commits_at));
+        let printed: BTreeSet<EventId> = ids(kept).union(&ids(&since)).cloned().collect();
+        let found = recovered(before, since, at(commits_at), |_| false);
+        prop_assert_eq!(ids(&found), printed);
+    }
+
+    #[test]
+    fn events_that_add_up_are_all_kept_until_they_expire((before, since, commits_at) in histories()) {
+        let naive = before.iter().chain(&since).filter(|event| live(event, commits_at));
+        let naive = ids(naive);
+        let found = recovered(before.clone(), since.clone(), at(commits_at), |_| true);
+        prop_assert_eq!(ids(&found), naive);
+    }
+}
+
+#[test]
+fn an_expired_event_of_the_repair_still_overrides_what_was_before() {
+    let unlock = happened(0, 97, Some(600), 1);
+    let lock = happened(0, 102, Some(1), 2);
+    assert_eq!(recovered([unlock], [lock], at(104), |_| false), []);
+}
+
+#[test]
+fn only_what_surely_holds_is_recovered() {
+    let event = happened(0, 97, Some(10), 1);
+    let now = Now {
+        skew: std::time::Duration::from_micros(3),
+        ..at(104)
+    };
+    assert_eq!(recovered([event.clone()], [], now, |_| false), []);
+    assert_eq!(recovered([event.clone()], [], at(104), |_| false), [event]);
+}
