@@ -1,0 +1,15 @@
+//! Recovery of what cannot be started again: another appliance takes its place (paper, 4.2.4).
+//!
+//! [`capability`] says what an appliance can do and whether another can do as much, [`substitution`]
+//! who takes the place of whom, [`translation`] how what was said to the one is said to the other.
+
+pub mod capability;
+mod ranking;
+pub mod substitution;
+pub mod translation;
+
+pub use capability::{Capabilities, Capability, Lack, capabilities, missing, needed, provides};
+pub use substitution::{
+    Decision, Kind, Rejection, Situation, Standing, decide, find_substitute, kind_of,
+};
+pub use translation::{Loss, Translated, translate};
