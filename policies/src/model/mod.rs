@@ -5,8 +5,10 @@
 //! Every value here has passed the checks of the loader: ids are unique, references resolve.
 
 pub mod application;
+pub mod builtin;
 pub mod device;
 pub mod element;
+pub mod flaws;
 pub mod infrastructure;
 pub mod services;
 pub mod space;
@@ -14,11 +16,13 @@ pub mod topology;
 pub mod value;
 
 pub use application::{Binding, Communication, Direction, Endpoint, Flow};
+pub use builtin::{BUILT_IN, Described, built_in};
 pub use device::{
     Access, Candidates, DeviceModel, Domain, Evidence, Liveness, OnReturn, Probe, Property,
     Relative, Reversion, Substitution,
 };
 pub use element::{CheckpointPolicy, Element, Lag, LogChoice, OnExpired};
+pub use flaws::{Flaw, Misfit};
 pub use infrastructure::{
     ActuationClass, Appliance, ApplianceApi, Channel, Isolation, LocalStorage, Medium, Resources,
     Role, Server,
