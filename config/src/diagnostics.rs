@@ -48,7 +48,7 @@ pub enum Code {
     V08,
     /// A server has room for its elements.
     V09,
-    /// Actuators have a class, and irreversible commands an end.
+    /// Actuators have a class, their models no contradiction, and irreversible commands an end.
     V15,
     /// Validity lies within its range.
     V16,
@@ -58,8 +58,12 @@ pub enum Code {
     V18,
     /// Checkpoints are often enough for the log to stay small.
     V19,
+    /// Substitutes can do what is needed of those whose place they take.
+    V20,
     /// Spaces are finite and not empty, appliances stand inside theirs.
     V21,
+    /// What is watched for shows that an entity is there.
+    V22,
 }
 
 impl fmt::Display for Code {
@@ -297,6 +301,11 @@ impl Faults {
             }
         }
         result
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.kept.len() + self.omitted_count
     }
 
     /// Whether the topology cannot be used.

@@ -12,7 +12,12 @@ use std::time::{Duration, Instant};
 use lamplighter_config::{
     Checked, Code, Diagnostics, ENTRIES_MAX, FAULTS_MAX, FILE_BYTES_MAX, load, parse, summary,
 };
-use lamplighter_policies::model::Topology;
+use lamplighter_policies::ids::EntityId;
+use lamplighter_policies::model::{
+    Access, ActuationClass, Appliance, Candidates, DeviceModel, Domain, Evidence, Lag, Liveness,
+    OnExpired, OnReturn, Probe, Property, Relative, Reversion, Substitution, Topology, Value,
+    built_in,
+};
 
 /// What a topology needs before its own part.
 const HEAD: &str = "[application]\nname = \"house\"\n[servers.pc]\nstorage = \"volatile\"\n";
@@ -114,6 +119,163 @@ fn a_topology_travels_to_hosts_and_its_state_becomes_the_authors_type() {
         };
         assert_eq!(state, expected);
     }
+}
+
+fn devices() -> Topology {
+    load(Path::new("topologies/valid/devices.toml"))
+        .unwrap()
+        .topology
+}
+
+fn appliance<'t>(topology: &'t Topology, name: &str) -> &'t Appliance {
+    let mut named = topology.appliances.iter();
+    named.find(|(id, _)| id.as_str() == name).unwrap().1
+}
+
+#[test]
+fn an_appliance_has_of_its_model_what_its_functions_say_and_the_class_of_its_author() {
+    let topology = devices();
+    let mut light = built_in("light").unwrap();
+    let on_lamp = |name: &String, _: &mut Property| name != "color" && name != "effect";
+    light.model.properties.retain(on_lamp);
+    let lamp = appliance(&topology, "lamp");
+    assert_eq!(lamp.model, light.model);
+    assert_eq!(lamp.safe_state, light.safe_state);
+    assert_eq!(lamp.class, ActuationClass::Set);
+
+    let strip = &appliance(&topology, "strip").model;
+    assert_eq!(strip.class_of("effect"), ActuationClass::Keyed);
+    assert_eq!(strip.class_of("brightness_step"), ActuationClass::Delta);
+    assert_eq!(strip.other, ActuationClass::Keyed);
+
+    let bedside = appliance(&topology, "bedside-lamp");
+    let names: Vec<_> = bedside.model.properties.keys().collect();
+    assert_eq!(names, ["brightness", "brightness_step", "press", "state"]);
+    let press = &bedside.model.properties["press"];
+    assert_eq!(press.capability, "on-off");
+    assert_eq!(press.access, Access::Taken);
+    assert_eq!(press.class, ActuationClass::Delta);
+    assert_eq!(press.relative, Some(Relative::Toggles("state".into())));
+}
+
+#[test]
+fn a_model_of_the_file_is_read_with_what_it_extends() {
+    let plain = |capability: &str, access, domain, class| Property {
+        capability: capability.into(),
+        access,
+        domain,
+        class,
+        relative: None,
+        reverts: None,
+        accumulates: false,
+    };
+    let number = |min, max| Domain::Number { min, max };
+    let (shown, taken) = (Access::Shown, Access::Taken);
+    let irreversible = ActuationClass::Irreversible;
+    let give = Property {
+        accumulates: true,
+        ..plain("pills", taken, number(1.0, 4.0), irreversible)
+    };
+    let given = plain("pills", shown, number(0.0, 1e9), irreversible);
+    // Of what the model has, `functions` leaves the pills; the evidence stays.
+    let expected = DeviceModel {
+        name: "aged-dispenser".into(),
+        properties: [
+            ("give".into(), give),
+            ("given".into(), given),
+            (
+                "last".into(),
+                plain("last", shown, Domain::Any, irreversible),
+            ),
+        ]
+        .into(),
+        other: irreversible,
+        evidence: Some(Evidence::LastCommand("last".into())),
+        answers: false,
+    };
+    let topology = devices();
+    assert_eq!(appliance(&topology, "dispenser").model, expected);
+
+    let text = std::fs::read_to_string("topologies/valid/devices.toml").unwrap();
+    let whole = text.replace("functions = [\"pills\"]", "");
+    let topology = parse("whole.toml", &whole).unwrap().topology;
+    let model = &appliance(&topology, "dispenser").model;
+    let flap = Property {
+        reverts: Some(Reversion {
+            to: Value::Text("SHUT".into()),
+            after: Duration::from_secs(2),
+        }),
+        ..plain(
+            "flap",
+            Access::Both,
+            Domain::Choice(vec!["OPEN".into(), "SHUT".into()]),
+            ActuationClass::Set,
+        )
+    };
+    assert_eq!(model.properties["flap"], flap);
+    let jammed = plain("jammed", shown, Domain::Truth, irreversible);
+    assert_eq!(model.properties["jammed"], jammed);
+    let note = plain("note", Access::Both, Domain::Any, ActuationClass::Keyed);
+    assert_eq!(model.properties["note"], note);
+}
+
+#[test]
+fn liveness_substitution_and_limits_are_read_with_their_defaults() {
+    let topology = devices();
+    let lamp = appliance(&topology, "lamp");
+    let probe = |every, within| {
+        Some(Probe {
+            every: Duration::from_secs(every),
+            within: Duration::from_millis(within),
+        })
+    };
+    let liveness = Liveness {
+        silent_after: Some(Duration::from_secs(3_600)),
+        probe: probe(5, 2_000),
+        availability: Some("zigbee2mqtt/lamp/availability".into()),
+        bridge: Some("zigbee2mqtt/bridge/state".into()),
+        debounce: Duration::from_secs(2),
+    };
+    assert_eq!(lamp.liveness, liveness);
+    let substitution = Substitution {
+        needs: Some(["brightness".into(), "on-off".into()].into()),
+        tolerance: [("brightness".into(), 20.0)].into(),
+        purpose: Some("main-light".into()),
+        ..Substitution::default()
+    };
+    assert_eq!(lamp.substitution, substitution);
+    assert!(lamp.essential);
+
+    let bedside = appliance(&topology, "bedside-lamp");
+    assert_eq!(bedside.liveness.probe, probe(10, 500));
+    let id = |kind: &[&str]| kind.iter().map(|id| EntityId::new(id).unwrap()).collect();
+    let substitution = Substitution {
+        with: Candidates::Only(id(&["lamp"])),
+        spaces: std::iter::once(EntityId::new("hall").unwrap()).collect(),
+        on_return: OnReturn::GiveBack,
+        purpose: Some("main-light".into()),
+        spare: true,
+        ..Substitution::default()
+    };
+    assert_eq!(bedside.substitution, substitution);
+    assert!(!bedside.essential);
+    let lock = appliance(&topology, "lock");
+    assert_eq!(lock.substitution.with, Candidates::Nobody);
+    assert_eq!(lock.liveness, Liveness::default());
+
+    let elements: Vec<_> = topology.elements.values().collect();
+    let limits = elements.iter().map(|it| (it.on_expired, it.lag));
+    let lag = |milliseconds, records| Lag {
+        time: Duration::from_millis(milliseconds),
+        records,
+    };
+    let expected = [
+        (OnExpired::Skip, lag(50, 16)),
+        (OnExpired::Absorb, lag(200, 8)),
+    ];
+    assert_eq!(limits.collect::<Vec<_>>(), expected);
+    assert_eq!(topology.store.lease, Duration::from_millis(500));
+    assert_eq!(topology.detection.skew_max, Duration::from_millis(5));
 }
 
 #[test]

@@ -9,13 +9,16 @@ pub(super) fn check(topology: &Topology, places: &Places, faults: &mut Faults) {
     for (id, appliance) in &topology.appliances {
         let written = places.has_key(id, "class");
         let place = places.key(id, "class");
-        if appliance.role.acts() && !written {
+        let modelled = places.has_key(id, "model");
+        if appliance.role.acts() && !written && !modelled {
             let reason = format!("actuator `{id}` has no `class`, so it is taken as irreversible");
             faults.add(
                 Fault::new(Code::V15, place, reason)
                     .severity(Severity::Warning)
                     .label("irreversible commands are never repeated after a failure")
-                    .cure("write `class = \"set\"` if its commands set a state, else the class"),
+                    .cure(
+                        "name its `model`, or write `class = \"set\"` if its commands set a state",
+                    ),
             );
         } else if !appliance.role.acts() && written {
             let reason = format!("`{id}` is a sensor: its `class` means nothing");

@@ -1,8 +1,9 @@
 //! What is bad only as a whole: rules over a topology whose references resolve (V04, V08, V09, V15,
-//! V17 to V19, V21).
+//! V17 to V19, V21, V22).
 
 mod actuation;
 mod cycles;
+mod liveness;
 mod paths;
 mod room;
 mod saving;
@@ -19,6 +20,7 @@ pub(crate) fn check(topology: &Topology, places: &Places, faults: &mut Faults) {
     paths::check(topology, places, faults);
     room::check(topology, places, faults);
     actuation::check(topology, places, faults);
+    liveness::check(topology, places, faults);
     saving::check(topology, places, faults);
     spaces::check(topology, places, faults);
 }

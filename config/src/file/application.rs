@@ -34,6 +34,8 @@ const LOG: &[(&str, LogChoice)] = &[
     ("optimistic", LogChoice::Optimistic),
     ("none", LogChoice::None),
 ];
+const ON_EXPIRED: &[(&str, OnExpired)] =
+    &[("absorb", OnExpired::Absorb), ("skip", OnExpired::Skip)];
 const MODEL: &[(&str, Communication)] = &[
     ("message", Communication::Message),
     ("call", Communication::Call),
@@ -124,8 +126,10 @@ pub(super) fn element(item: &Item<'_>, faults: &mut Faults) -> Option<ElementWri
             .optional("mailbox", whole(1..=65_536))
             .unwrap_or(MAILBOX_DEFAULT),
         durability: Durability::default(),
-        on_expired: OnExpired::default(),
-        lag: Lag::default(),
+        on_expired: table
+            .optional("on_expired", choice(ON_EXPIRED))
+            .unwrap_or_default(),
+        lag: table.optional("max_lag", lag).unwrap_or_default(),
     };
     let written = ElementWritten {
         element,
@@ -172,6 +176,22 @@ fn checkpoint(item: &Item<'_>, faults: &mut Faults) -> Option<CheckpointPolicy> 
     };
     table.finish();
     Some(policy)
+}
+
+fn lag(item: &Item<'_>, faults: &mut Faults) -> Option<Lag> {
+    let mut table = Table::of(item, faults)?;
+    let default = Lag::default();
+    let range = Duration::from_millis(1)..=Duration::from_secs(3_600);
+    let lag = Lag {
+        time: table
+            .optional("time", duration(range))
+            .unwrap_or(default.time),
+        records: table
+            .optional("records", whole(1..=65_536))
+            .unwrap_or(default.records),
+    };
+    table.finish();
+    Some(lag)
 }
 
 fn restart(item: &Item<'_>, faults: &mut Faults) -> Option<(RestartPolicy, u32)> {

@@ -1,23 +1,16 @@
-//! `[servers]`, `[channels]`, `[spaces]` and `[appliances]` as written.
+//! `[servers]`, `[channels]` and `[spaces]` as written.
 
-use std::ops::Range;
 use std::time::Duration;
 
-use lamplighter_policies::model::{
-    ActuationClass, Appliance, ApplianceApi, DeviceModel, Isolation, Liveness, LocalStorage,
-    Medium, Resources, Role, Server, Space, Substitution,
-};
+use lamplighter_policies::model::{Isolation, LocalStorage, Medium, Resources, Server, Space};
 
 use super::Reference;
 use crate::diagnostics::{Code, Fault, Faults};
 use crate::reader::{Item, Table};
-use crate::topics::topic;
-use crate::values::{
-    VALIDITY_MAX, choice, duration, list, located, number, point, text, tree_table, whole,
-};
+use crate::values::{choice, list, located, number, point, text, whole};
 
 /// The most labels, functions or spaces of one entry.
-const WORDS_MAX: usize = 256;
+pub(super) const WORDS_MAX: usize = 256;
 
 /// The most pairs that one channel joins.
 const ENDS_MAX: usize = 20_000;
@@ -38,24 +31,6 @@ const MEDIUM: &[(&str, Medium)] = &[
     ("bluetooth", Medium::Bluetooth),
     ("other", Medium::Other),
 ];
-const API: &[(&str, ApplianceApi)] = &[
-    ("mqtt", ApplianceApi::Mqtt),
-    ("http", ApplianceApi::Http),
-    ("simulated", ApplianceApi::Simulated),
-];
-const ROLE: &[(&str, Role)] = &[
-    ("sensor", Role::Sensor),
-    ("actuator", Role::Actuator),
-    ("both", Role::Both),
-];
-const CLASS: &[(&str, ActuationClass)] = &[
-    ("set", ActuationClass::Set),
-    ("delta", ActuationClass::Delta),
-    ("irreversible", ActuationClass::Irreversible),
-    ("keyed", ActuationClass::Keyed),
-    ("alarm", ActuationClass::Alarm),
-];
-
 /// A channel whose ends are still names.
 #[derive(Debug)]
 pub(crate) struct ChannelWritten {
@@ -64,17 +39,6 @@ pub(crate) struct ChannelWritten {
     pub(crate) latency: Option<Duration>,
     pub(crate) bandwidth_kbps: Option<u32>,
     pub(crate) loss: Option<f64>,
-}
-
-/// An appliance whose spaces are still names.
-#[derive(Debug)]
-pub(crate) struct ApplianceWritten {
-    /// All but its spaces.
-    pub(crate) appliance: Appliance,
-    pub(crate) spaces: Vec<Reference>,
-    pub(crate) position_place: Option<Range<usize>>,
-    /// The place of `class`; `None` if it is not written.
-    pub(crate) class_place: Option<Range<usize>>,
 }
 
 pub(super) fn server(item: &Item<'_>, faults: &mut Faults) -> Option<Server> {
@@ -159,47 +123,6 @@ pub(super) fn space(item: &Item<'_>, faults: &mut Faults) -> Option<Space> {
         min: min?,
         max: max?,
     })
-}
-
-pub(super) fn appliance(item: &Item<'_>, faults: &mut Faults) -> Option<ApplianceWritten> {
-    let mut table = Table::of(item, faults)?;
-    let class: ActuationClass = table.optional("class", choice(CLASS)).unwrap_or_default();
-    let appliance = Appliance {
-        api: table
-            .required("api", choice(API))
-            .unwrap_or(ApplianceApi::Simulated),
-        role: table.required("role", choice(ROLE)).unwrap_or(Role::Both),
-        functions: words(&mut table, "functions"),
-        spaces: Default::default(),
-        position: table.optional("position", point),
-        zone: table.optional("zone", text),
-        topic: table.optional("topic", topic),
-        class,
-        report_period: table.optional(
-            "report_period",
-            duration(Duration::from_millis(1)..=VALIDITY_MAX),
-        ),
-        identified_by: table.optional("identified_by", text),
-        safe_state: table.optional("safe_state", tree_table),
-        model: DeviceModel::unknown(class),
-        liveness: Liveness::default(),
-        substitution: Substitution::default(),
-        essential: true,
-        address: None,
-    };
-    let written = ApplianceWritten {
-        appliance,
-        spaces: table
-            .optional(
-                "spaces",
-                list(WORDS_MAX, |item, faults| located(text)(item, faults)),
-            )
-            .unwrap_or_default(),
-        position_place: table.place_of("position"),
-        class_place: table.place_of("class"),
-    };
-    table.finish();
-    Some(written)
 }
 
 fn words<C: FromIterator<String> + Default>(table: &mut Table<'_, '_>, key: &'static str) -> C {

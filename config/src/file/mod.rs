@@ -4,8 +4,10 @@
 //! left to [`crate::check`]. An entry with a fault stays, with a harmless value in the gap, so that
 //! references to it do not become faults too.
 
+mod appliances;
 mod application;
 mod infrastructure;
+mod models;
 mod names;
 mod services;
 
@@ -17,10 +19,12 @@ use lamplighter_policies::model::{Broker, Detection, Server, Space, Store};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+pub(crate) use appliances::{ApplianceWritten, CandidatesWritten, SubstitutionWritten};
 pub(crate) use application::{
     BindingWritten, ElementWritten, FlowWritten, InputWritten, OutputTarget, OutputWritten,
 };
-pub(crate) use infrastructure::{ApplianceWritten, ChannelWritten};
+pub(crate) use infrastructure::ChannelWritten;
+pub(crate) use models::{ModelWritten, PropertyWritten};
 pub(crate) use names::{Kind, Names};
 
 use crate::diagnostics::{Code, Fault, Faults};
@@ -35,6 +39,9 @@ pub const ENTRIES_MAX: usize = 10_000;
 /// The most bindings, those of the short forms included.
 pub const BINDINGS_MAX: usize = 100_000;
 
+/// The most device models of one file.
+pub(crate) const MODELS_MAX: usize = 1_000;
+
 /// Everything that stands in one file.
 #[derive(Debug)]
 pub(crate) struct Document {
@@ -42,6 +49,7 @@ pub(crate) struct Document {
     pub(crate) servers: Entries<Server>,
     pub(crate) channels: Entries<ChannelWritten>,
     pub(crate) spaces: Entries<Space>,
+    pub(crate) models: Entries<ModelWritten>,
     pub(crate) appliances: Entries<ApplianceWritten>,
     pub(crate) elements: Entries<ElementWritten>,
     pub(crate) bindings: Entries<BindingWritten>,
@@ -144,12 +152,13 @@ fn document(item: &Item<'_>, faults: &mut Faults) -> Option<Document> {
         Kind::Space,
         infrastructure::space,
     );
+    let models = models(&mut table);
     let appliances = kind(
         &mut table,
         "appliances",
         &mut names,
         Kind::Appliance,
-        infrastructure::appliance,
+        appliances::appliance,
     );
     let elements = kind(
         &mut table,
@@ -176,6 +185,7 @@ fn document(item: &Item<'_>, faults: &mut Faults) -> Option<Document> {
         servers,
         channels,
         spaces,
+        models,
         appliances,
         elements,
         bindings,
@@ -184,6 +194,31 @@ fn document(item: &Item<'_>, faults: &mut Faults) -> Option<Document> {
         detection: detection.unwrap_or_default(),
         names,
     })
+}
+
+/// All device models. They are kinds, not things, so their names are their own: a lock may be an
+/// appliance and its model.
+fn models(table: &mut Table<'_, '_>) -> Entries<ModelWritten> {
+    let mut found = Entries::new();
+    table.optional("models", |item, faults| {
+        let count = item.value.as_table().map_or(0, |entries| entries.len());
+        if count > MODELS_MAX {
+            let reason = format!("`models` has {count} entries, at most {MODELS_MAX} are allowed");
+            let fault = Fault::new(Code::F06, item.place.clone(), reason);
+            faults.add(fault.cure("devices that show and take the same share one model"));
+            return Some(());
+        }
+        entries(item, faults, |name, item, faults| {
+            let place = name.span();
+            let id = names::entity_id(&name, faults);
+            let value = models::model(item, faults);
+            if let (Some(id), Some(value)) = (id, value) {
+                found.insert(id, Entry { place, value });
+            }
+        });
+        Some(())
+    });
+    found
 }
 
 /// A topology without a server or an element runs nothing.

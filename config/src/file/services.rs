@@ -28,6 +28,9 @@ const PROFILE: &[(&str, DetectionProfile)] = &[
     ("wifi", DetectionProfile::Wifi),
 ];
 
+/// The most that clocks are allowed to differ: further apart, no validity of a command would hold.
+const SKEW_MAX: Duration = Duration::from_secs(60);
+
 #[derive(Clone, Copy)]
 enum BrokerWord {
     Embedded,
@@ -57,6 +60,8 @@ pub(super) fn store(item: &Item<'_>, faults: &mut Faults) -> Option<Store> {
     let mut table = Table::of(item, faults)?;
     let is_redis = table.required("kind", choice(STORE)).unwrap_or(false);
     let durability = table.optional("durability", choice(DURABILITY));
+    let lease = Duration::from_millis(100)..=Duration::from_secs(3_600);
+    let lease = table.optional("lease", duration(lease));
     let url = table.optional("url", |item, faults| {
         address(item, faults, &["redis", "rediss"])
     });
@@ -87,7 +92,7 @@ pub(super) fn store(item: &Item<'_>, faults: &mut Faults) -> Option<Store> {
     Some(Store {
         kind,
         durability: durability.unwrap_or_default(),
-        lease: Store::LEASE,
+        lease: lease.unwrap_or(Store::LEASE),
     })
 }
 
@@ -135,7 +140,9 @@ pub(super) fn detection(item: &Item<'_>, faults: &mut Faults) -> Option<Detectio
         autonomy_after: table
             .optional("autonomy_after", duration(range))
             .unwrap_or(default.autonomy_after),
-        skew_max: default.skew_max,
+        skew_max: table
+            .optional("clock_skew", duration(Duration::ZERO..=SKEW_MAX))
+            .unwrap_or(default.skew_max),
     };
     table.finish();
     Some(detection)
@@ -160,7 +167,7 @@ fn unused(table: &mut Table<'_, '_>, keys: &[&'static str], because: &str) {
 }
 
 /// An address `scheme://host[:port][/…]` without credentials in it.
-fn address(item: &Item<'_>, faults: &mut Faults, schemes: &[&str]) -> Option<String> {
+pub(super) fn address(item: &Item<'_>, faults: &mut Faults, schemes: &[&str]) -> Option<String> {
     let url = text(item, faults)?;
     let rest = schemes
         .iter()

@@ -1,13 +1,13 @@
-//! Servers, channels, spaces and appliances (V02, V03).
+//! Servers, channels and spaces (V02, V03).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use lamplighter_policies::ids::EntityId;
-use lamplighter_policies::model::{Appliance, Channel};
+use lamplighter_policies::model::Channel;
 
 use super::Resolver;
 use crate::diagnostics::{Code, Fault};
-use crate::file::{ApplianceWritten, ChannelWritten, Entries, Kind, Reference};
+use crate::file::{ChannelWritten, Entries, Kind, Reference};
 
 impl Resolver<'_> {
     /// Entries that refer to nothing.
@@ -84,29 +84,5 @@ impl Resolver<'_> {
             return Some((first, second));
         }
         None
-    }
-
-    pub(super) fn appliances(
-        &mut self,
-        entries: Entries<ApplianceWritten>,
-    ) -> BTreeMap<EntityId, Appliance> {
-        let mut appliances = BTreeMap::new();
-        for (id, entry) in entries {
-            self.places.set(&id, entry.place);
-            let written = entry.value;
-            self.places.set_key(&id, "class", written.class_place);
-            self.places.set_key(&id, "position", written.position_place);
-            let owner = format!("appliance `{id}`");
-            let spaces = written.spaces.iter();
-            let spaces = spaces
-                .filter_map(|space| self.reference(space, &[Kind::Space], &owner))
-                .collect();
-            let appliance = Appliance {
-                spaces,
-                ..written.appliance
-            };
-            appliances.insert(id, appliance);
-        }
-        appliances
     }
 }

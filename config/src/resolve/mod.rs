@@ -1,12 +1,15 @@
 //! Names become ids: the written document becomes a topology (V01 of implied names, V02, V03, V05,
-//! V06).
+//! V06, V15 of models, V20).
 //!
 //! What does not resolve is a fault and is left out, so that the later checks see a topology whose
 //! references all hold.
 
+mod appliances;
 mod bindings;
 mod flows;
 mod infrastructure;
+mod models;
+mod substitutes;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -59,6 +62,7 @@ pub(crate) fn resolve(document: Document, faults: &mut Faults) -> (Topology, Pla
         servers,
         channels,
         spaces,
+        models,
         appliances,
         elements,
         bindings,
@@ -75,7 +79,8 @@ pub(crate) fn resolve(document: Document, faults: &mut Faults) -> (Topology, Pla
     let servers = resolver.plain(servers);
     let spaces = resolver.plain(spaces);
     let channels = resolver.channels(channels);
-    let appliances = resolver.appliances(appliances);
+    let models = resolver.models(models);
+    let appliances = resolver.appliances(appliances, &models);
     let nameless = || EntityId::new("nameless").expect("a constant that is an id");
     let mut topology = Topology {
         application: Application {
