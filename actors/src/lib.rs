@@ -14,6 +14,7 @@ mod author;
 pub mod cli;
 pub mod cluster;
 pub mod dead_letter;
+mod detector;
 mod encoding;
 pub mod fog_agent;
 pub mod global_manager;

@@ -2,6 +2,7 @@
 
 mod check;
 mod dead_letters;
+mod detector;
 mod inject;
 mod layered;
 mod log;
@@ -139,6 +140,8 @@ enum Command {
     Store(store::Store),
     /// Break an element of a running application, for a drill
     Inject(inject::Inject),
+    /// Try the detection profiles on a simulated network
+    Detector(detector::Detector),
     /// Print every setting with its value and where that comes from
     Settings(settings::Settings),
     /// Write a new application that builds and passes its own tests
@@ -169,6 +172,10 @@ pub fn run(application: &impl Application) -> Result<(), CommandError> {
         Command::Log(log) => log.run(),
         Command::Store(store) => store.run(application),
         Command::Inject(inject) => inject.run(),
+        Command::Detector(detector) => {
+            detector.run();
+            Ok(())
+        }
         Command::Settings(settings) => settings.run(),
         Command::New(new) => new.run(),
         Command::Manager(manager) => manager.run(),
