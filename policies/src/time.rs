@@ -27,7 +27,7 @@ pub struct WallClock(pub i64);
 pub struct Now {
     /// For deadlines.
     pub monotonic: Monotonic,
-    /// For validity.
+    /// For validity: what the store's clock reads, as well as this machine knows it.
     pub wall: WallClock,
     /// How far `wall` may be from the store's clock, either way.
     pub skew: Duration,
@@ -84,5 +84,11 @@ impl Now {
     #[must_use]
     pub fn latest(&self) -> WallClock {
         self.wall + self.skew
+    }
+
+    /// The earliest that the store's clock may read at this instant.
+    #[must_use]
+    pub fn earliest(&self) -> WallClock {
+        self.wall - self.skew
     }
 }

@@ -2,10 +2,12 @@
 
 mod event;
 mod recovered;
+mod skew;
 mod validity;
 mod world;
 
 pub use event::{EventId, Position};
 pub use recovered::{Happened, recovered, spaces};
+pub use skew::{Agreement, Reading, StoreClock};
 pub use validity::{Validity, earliest};
 pub use world::{ACCUMULATED_MAX, ATTRIBUTES_MAX, Entry, GRACE, Key, Kind, World};
