@@ -45,6 +45,7 @@ macro_rules! stable_store_suite {
             a_batch_over_the_limit_is_refused_and_leaves_nothing
             a_former_owner_can_neither_write_nor_read
             nobody_can_write_to_what_was_never_claimed
+            an_owner_proves_itself_and_reads_the_stores_clock
             a_claim_during_writes_parts_them_into_kept_and_fenced
             a_checkpoint_folds_and_trims_at_every_index
             a_checkpoint_sent_again_changes_nothing

@@ -104,6 +104,14 @@ impl StableStore for AnyStore {
         }
     }
 
+    async fn prove(&self, fence: &Fence) -> Result<WallClock, StoreError> {
+        match self {
+            Self::Redis(store) => store.prove(fence).await,
+            Self::Embedded(store) => store.prove(fence).await,
+            Self::Served(store) => store.prove(fence).await,
+        }
+    }
+
     async fn peek(&self, element: &EntityId) -> Result<Option<Saved>, StoreError> {
         match self {
             Self::Redis(store) => store.peek(element).await,

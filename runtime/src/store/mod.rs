@@ -181,6 +181,10 @@ pub trait StableStore: Clone {
     /// Reads all that is kept, for the present owner only.
     fn load(&self, fence: &Fence) -> impl Future<Output = Result<Saved, StoreError>>;
 
+    /// Says whether `fence` still owns its element, and what the store's own clock reads, which may
+    /// be behind the log's if it was set back. Writes nothing.
+    fn prove(&self, fence: &Fence) -> impl Future<Output = Result<WallClock, StoreError>>;
+
     /// Reads all that is kept, without owning the element and without any effect on who does: what
     /// [`StableStore::load`] would give the owner at this instant. `None` if nobody ever claimed it.
     fn peek(&self, element: &EntityId) -> impl Future<Output = Result<Option<Saved>, StoreError>>;

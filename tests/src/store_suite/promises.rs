@@ -186,11 +186,27 @@ pub async fn a_former_owner_can_neither_write_nor_read(harness: &mut impl Harnes
             .await;
         assert_eq!(fold, Err(fenced.clone()));
         assert_eq!(store.load(&fence).await, Err(fenced.clone()));
+        assert_eq!(store.prove(&fence).await, Err(fenced.clone()));
         assert_eq!(store.bury(&fence, b"late".to_vec()).await, Err(fenced));
     }
     let saved = timeless(store.load(&new).await.unwrap());
     assert_eq!(saved, logged(1, vec![batch(1, 1, b"one")]));
     assert_eq!(store.dead_letters(&new.element).await, Ok(vec![]));
+}
+
+/// An owner proves itself and reads the store's clock; that changes nothing.
+pub async fn an_owner_proves_itself_and_reads_the_stores_clock(harness: &mut impl Harness) {
+    let store = harness.connect().await;
+    let (fence, _) = claimed(&store, "prove.owner", 1).await;
+    let first = store.prove(&fence).await.unwrap();
+    let logged_at = store.append(&fence, 0, 1, b"one".to_vec()).await.unwrap();
+    let second = store.prove(&fence).await.unwrap();
+    assert!(
+        [first, logged_at, second].is_sorted(),
+        "{first:?} {logged_at:?} {second:?}"
+    );
+    let saved = timeless(store.load(&fence).await.unwrap());
+    assert_eq!(saved, logged(1, vec![batch(1, 1, b"one")]));
 }
 
 /// A fence for an element that the store does not know is refused, with epoch 0.

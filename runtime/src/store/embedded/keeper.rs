@@ -268,6 +268,12 @@ impl Keeper {
         Ok(())
     }
 
+    /// See [`crate::store::StableStore::prove`].
+    pub(super) fn prove(&mut self, fence: &Fence) -> Result<WallClock, StoreError> {
+        self.admitted(fence)?;
+        Ok((self.options.clock)())
+    }
+
     /// See [`crate::store::StableStore::bury`].
     pub(super) fn bury(&mut self, fence: &Fence, letter: Vec<u8>) -> Result<(), StoreError> {
         let number = self.admitted(fence)?.row.number;

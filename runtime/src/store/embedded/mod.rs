@@ -221,6 +221,18 @@ impl StableStore for Embedded {
             .await
     }
 
+    async fn prove(&self, fence: &Fence) -> Result<WallClock, StoreError> {
+        let owned = fence.clone();
+        self.0
+            .submit("proving the ownership of", &fence.element, 0, |answer| {
+                Work::Prove {
+                    fence: owned,
+                    answer,
+                }
+            })
+            .await
+    }
+
     async fn peek(&self, element: &EntityId) -> Result<Option<Saved>, StoreError> {
         let named = element.clone();
         self.0

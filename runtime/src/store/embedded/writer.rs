@@ -53,6 +53,10 @@ pub(super) enum Work {
         fence: Fence,
         answer: Answer<Saved>,
     },
+    Prove {
+        fence: Fence,
+        answer: Answer<WallClock>,
+    },
     Peek {
         element: EntityId,
         answer: Answer<Option<Saved>>,
@@ -284,10 +288,6 @@ impl Rounds {
                 answers.push(settle(answer, keeper.bury(&fence, letter)));
                 Next::More
             }
-            Work::Summary { element, answer } => {
-                answers.push(settle(answer, Ok(keeper.summary(&element))));
-                Next::More
-            }
             Work::Claim {
                 element,
                 nonce,
@@ -314,8 +314,8 @@ impl Rounds {
                 answers.push(read(answer, move |keeper| keeper.peek(&element)));
                 Next::Ended
             }
-            Work::DeadLetters { element, answer } => {
-                answers.push(read(answer, move |keeper| keeper.dead_letters(&element)));
+            Work::Prove { .. } | Work::Summary { .. } | Work::DeadLetters { .. } => {
+                answers.extend(look(keeper, work));
                 Next::More
             }
             Work::Close { closed } => Next::Close(closed),
@@ -340,6 +340,24 @@ impl Rounds {
         };
         tracing::error!(%error, "the store stops");
         self.fault.get_or_insert(error).clone()
+    }
+}
+
+/// Answers what changes nothing and needs no round of its own; `None` for all else.
+fn look(keeper: &mut Keeper, work: Work) -> Option<Deferred> {
+    match work {
+        Work::Prove { fence, answer } => Some(settle(answer, keeper.prove(&fence))),
+        Work::Summary { element, answer } => Some(settle(answer, Ok(keeper.summary(&element)))),
+        Work::DeadLetters { element, answer } => {
+            Some(read(answer, move |keeper| keeper.dead_letters(&element)))
+        }
+        Work::Claim { .. }
+        | Work::Append { .. }
+        | Work::Checkpoint { .. }
+        | Work::Load { .. }
+        | Work::Peek { .. }
+        | Work::Bury { .. }
+        | Work::Close { .. } => None,
     }
 }
 

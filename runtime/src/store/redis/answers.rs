@@ -72,8 +72,8 @@ pub(super) fn answer(value: Value) -> Result<Answer, Unreadable> {
     }
 }
 
-/// Reads the instant that an append returns.
-pub(super) fn logged_at(parts: Vec<Value>) -> Result<WallClock, Unreadable> {
+/// Reads the instant that an append or a proof returns.
+pub(super) fn instant(parts: Vec<Value>) -> Result<WallClock, Unreadable> {
     Ok(WallClock(take(&mut parts.into_iter())?))
 }
 
@@ -173,7 +173,7 @@ mod tests {
             read("*2\r\n$2\r\nOK\r\n$1\r\n5\r\n"),
             Ok(Answer::Done(vec![five()]))
         );
-        assert_eq!(logged_at(vec![five()]), Ok(WallClock(5)));
+        assert_eq!(instant(vec![five()]), Ok(WallClock(5)));
         assert_eq!(
             read("*2\r\n$6\r\nFENCED\r\n$1\r\n7\r\n"),
             Ok(Answer::Fenced(7))

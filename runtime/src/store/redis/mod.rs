@@ -194,7 +194,7 @@ impl StableStore for RedisStore {
             });
         async move {
             let parts = done(sent?.await?, &attempt, &fence)?;
-            answers::logged_at(parts).map_err(|fault| unreadable(&attempt, &fault))
+            answers::instant(parts).map_err(|fault| unreadable(&attempt, &fault))
         }
     }
 
@@ -208,6 +208,15 @@ impl StableStore for RedisStore {
 
     async fn load(&self, fence: &Fence) -> Result<Saved, StoreError> {
         Reader::owner(self, fence).read().await
+    }
+
+    async fn prove(&self, fence: &Fence) -> Result<WallClock, StoreError> {
+        let attempt = Attempt("proving the ownership of", fence.element.clone());
+        let mut command = Script::Prove.call(&[self.connection.keys().state(&fence.element)]);
+        own(&mut command, fence);
+        let answer = self.run(Script::Prove, attempt.clone(), command).await?;
+        let parts = done(answer, &attempt, fence)?;
+        answers::instant(parts).map_err(|fault| unreadable(&attempt, &fault))
     }
 
     async fn peek(&self, element: &EntityId) -> Result<Option<Saved>, StoreError> {

@@ -26,9 +26,11 @@ pub(super) enum Script {
     Bury,
     /// Reads one page of dead letters.
     Letters,
+    /// Says that the fence holds.
+    Prove,
 }
 
-const ALL: [Script; 8] = [
+const ALL: [Script; 9] = [
     Script::Append,
     Script::Claim,
     Script::Load,
@@ -37,10 +39,11 @@ const ALL: [Script; 8] = [
     Script::Checkpoint,
     Script::Bury,
     Script::Letters,
+    Script::Prove,
 ];
 
 /// The names by which the server knows the scripts, in the order of [`ALL`].
-static HASHES: LazyLock<[String; 8]> =
+static HASHES: LazyLock<[String; 9]> =
     LazyLock::new(|| ALL.map(|script| redis::Script::new(script.code()).get_hash().to_owned()));
 
 impl Script {
@@ -80,6 +83,7 @@ impl Script {
             Self::Checkpoint => include_str!("scripts/checkpoint.lua"),
             Self::Bury => include_str!("scripts/bury.lua"),
             Self::Letters => include_str!("scripts/letters.lua"),
+            Self::Prove => include_str!("scripts/prove.lua"),
         }
     }
 }

@@ -179,6 +179,7 @@ impl StableStore for Served {
             Answer::Appended(_)
             | Answer::Done
             | Answer::Loaded(_)
+            | Answer::Proven(_)
             | Answer::Peeked(_)
             | Answer::Summary(_)
             | Answer::Letters => None,
@@ -246,6 +247,21 @@ impl StableStore for Served {
         self.submit("loading", &fence.element, 0, ask, |answer, page| {
             if let Answer::Loaded(rest) = answer {
                 Some(saved(rest, page))
+            } else {
+                None
+            }
+        })
+        .await
+    }
+
+    async fn prove(&self, fence: &Fence) -> Result<WallClock, StoreError> {
+        let ask = Ask::Prove {
+            fence: fence.clone(),
+        };
+        let attempted = "proving the ownership of";
+        self.submit(attempted, &fence.element, 0, ask, |answer, _| {
+            if let Answer::Proven(at) = answer {
+                Some(at)
             } else {
                 None
             }

@@ -222,6 +222,9 @@ enum Ask {
     Load {
         fence: Fence,
     },
+    Prove {
+        fence: Fence,
+    },
     Peek {
         element: EntityId,
     },
@@ -268,6 +271,7 @@ enum Answer {
     Appended(WallClock),
     Done,
     Loaded(Rest),
+    Proven(WallClock),
     Peeked(Option<Rest>),
     Summary(Option<Summary>),
     Letters,

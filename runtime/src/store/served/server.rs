@@ -200,14 +200,9 @@ fn start(store: &Embedded, id: u64, ask: Ask) -> BoxFuture<'static, Replies> {
             }
             .boxed()
         }
-        Ask::Summary { element } => {
+        Ask::Prove { .. } | Ask::Summary { .. } | Ask::Bury { .. } => {
             let store = store.clone();
-            async move { answered(store.summary(&element).await.map(Answer::Summary)) }.boxed()
-        }
-        Ask::Bury { fence, letter } => {
-            let store = store.clone();
-            let letter = letter.into_vec();
-            async move { answered(store.bury(&fence, letter).await.map(|()| Answer::Done)) }.boxed()
+            async move { answered(in_one_piece(&store, ask).await) }.boxed()
         }
         Ask::DeadLetters { element } => {
             let store = store.clone();
@@ -219,6 +214,28 @@ fn start(store: &Embedded, id: u64, ask: Ask) -> BoxFuture<'static, Replies> {
             }
             .boxed()
         }
+    }
+}
+
+/// Answers what needs no pages and keeps no order.
+async fn in_one_piece(store: &Embedded, ask: Ask) -> Result<Answer, StoreError> {
+    match ask {
+        Ask::Prove { fence } => store.prove(&fence).await.map(Answer::Proven),
+        Ask::Summary { element } => store.summary(&element).await.map(Answer::Summary),
+        Ask::Bury { fence, letter } => store
+            .bury(&fence, letter.into_vec())
+            .await
+            .map(|()| Answer::Done),
+        Ask::Claim { .. }
+        | Ask::Append { .. }
+        | Ask::Checkpoint { .. }
+        | Ask::Load { .. }
+        | Ask::Peek { .. }
+        | Ask::DeadLetters { .. } => Err(StoreError::Refused {
+            attempted: "answering a request".into(),
+            reason: "its answer comes another way".into(),
+            cure: "this is a fault of the program".into(),
+        }),
     }
 }
 
