@@ -1,5 +1,5 @@
-//! What is bad only as a whole: rules over a topology whose references resolve (V04, V08, V09, V15,
-//! V17 to V19, V21, V22).
+//! What is bad only as a whole: rules over a topology whose references resolve (V04, V08, V09, V15 to
+//! V19, V21, V22).
 
 mod actuation;
 mod cycles;
@@ -8,6 +8,7 @@ mod paths;
 mod room;
 mod saving;
 mod spaces;
+mod validities;
 
 use lamplighter_policies::model::Topology;
 
@@ -23,4 +24,5 @@ pub(crate) fn check(topology: &Topology, places: &Places, faults: &mut Faults) {
     liveness::check(topology, places, faults);
     saving::check(topology, places, faults);
     spaces::check(topology, places, faults);
+    validities::check(topology, places, faults);
 }

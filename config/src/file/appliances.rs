@@ -113,6 +113,7 @@ pub(super) fn appliance(item: &Item<'_>, faults: &mut Faults) -> Option<Applianc
             duration(Duration::from_millis(1)..=VALIDITY_MAX),
         ),
         identified_by: table.optional("identified_by", text),
+        stamped_by: table.optional("stamped_by", text),
         safe_state: table.optional("safe_state", tree_table),
         model: DeviceModel::unknown(class),
         liveness,

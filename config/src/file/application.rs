@@ -59,7 +59,7 @@ pub(crate) struct ElementWritten {
 pub(crate) struct InputWritten {
     pub(crate) topic: Spanned<String>,
     pub(crate) input: String,
-    pub(crate) valid_for: Option<Validity>,
+    pub(crate) valid_for: Option<Spanned<Validity>>,
 }
 
 /// The short form of a binding away from the element.
@@ -237,13 +237,13 @@ fn inputs(item: &Item<'_>, faults: &mut Faults) -> Option<Vec<InputWritten>> {
 }
 
 /// A variant alone, or with how long what arrives holds.
-fn input(item: &Item<'_>, faults: &mut Faults) -> Option<(String, Option<Validity>)> {
+fn input(item: &Item<'_>, faults: &mut Faults) -> Option<(String, Option<Spanned<Validity>>)> {
     if !item.value.is_table() {
         return text(item, faults).map(|input| (input, None));
     }
     let mut table = Table::of(item, faults)?;
     let input = table.required("input", text);
-    let valid_for = table.optional("valid_for", validity);
+    let valid_for = table.optional("valid_for", located(validity));
     table.finish();
     Some((input?, valid_for))
 }

@@ -153,7 +153,7 @@ impl Resolver<'_> {
                     element: element.clone(),
                     port: input.input.clone(),
                 },
-                valid_for: input.valid_for,
+                valid_for: self.places.holds(input.valid_for.as_ref()),
                 reply: None,
             };
             let binding = short_binding(element, None, flow);
@@ -187,7 +187,6 @@ impl Resolver<'_> {
                     (Some(to), topic)
                 }
             };
-            let valid_for = output.valid_for.as_ref();
             let flow = Flow {
                 binding: id.clone(),
                 source: Endpoint::Element {
@@ -198,7 +197,7 @@ impl Resolver<'_> {
                     appliance: to.clone(),
                     topic,
                 },
-                valid_for: valid_for.map(|validity| *validity.get_ref()),
+                valid_for: self.places.holds(output.valid_for.as_ref()),
                 reply: None,
             };
             topology

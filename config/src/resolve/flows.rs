@@ -184,12 +184,11 @@ impl Resolver<'_> {
         if target.appliance().is_some() {
             self.ends_in_time(ends, written.valid_for.as_ref());
         }
-        let valid_for = written.valid_for.as_ref();
         Flow {
             binding: ends.binding.clone(),
             source,
             target,
-            valid_for: valid_for.map(|validity| *validity.get_ref()),
+            valid_for: self.places.holds(written.valid_for.as_ref()),
             reply: None,
         }
     }

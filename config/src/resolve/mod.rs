@@ -16,6 +16,8 @@ use std::ops::Range;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::{Application, Topology};
+use lamplighter_policies::physical_world::Validity;
+use toml::Spanned;
 
 use crate::diagnostics::{Code, Fault, Faults};
 use crate::file::{Document, Kind, Names, Reference};
@@ -25,6 +27,7 @@ use crate::file::{Document, Kind, Names, Reference};
 pub(crate) struct Places {
     entities: BTreeMap<EntityId, Range<usize>>,
     keys: BTreeMap<(EntityId, &'static str), Range<usize>>,
+    validities: Vec<Spanned<Validity>>,
 }
 
 impl Places {
@@ -42,6 +45,17 @@ impl Places {
     /// Whether the author wrote the key.
     pub(crate) fn has_key(&self, id: &EntityId, key: &'static str) -> bool {
         self.keys.contains_key(&(id.clone(), key))
+    }
+
+    /// Every written say of how long what a flow carries holds.
+    pub(crate) fn validities(&self) -> &[Spanned<Validity>] {
+        &self.validities
+    }
+
+    /// Notes where a flow says how long what it carries holds.
+    fn holds(&mut self, written: Option<&Spanned<Validity>>) -> Option<Validity> {
+        self.validities.extend(written.cloned());
+        written.map(|validity| *validity.get_ref())
     }
 
     fn set(&mut self, id: &EntityId, place: Range<usize>) {
