@@ -2,6 +2,7 @@
 //! reach broker and store.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::{Appliance, Binding, Durability, Element, Topology};
@@ -25,6 +26,10 @@ pub struct ElementSpec {
     pub broker: BrokerAccess,
     /// How to reach the stable store.
     pub store: StoreAccess,
+    /// How long an element that cannot reach the store goes on sending commands to devices.
+    pub lease: Duration,
+    /// How far this machine's clock may be from the store's, as the topology promises.
+    pub skew_max: Duration,
     /// Whether faults may be injected.
     pub allow_inject: bool,
 }
@@ -96,6 +101,8 @@ impl ElementSpec {
             appliances,
             broker: broker.clone(),
             store: store.clone(),
+            lease: topology.store.lease,
+            skew_max: topology.detection.skew_max,
             allow_inject,
         })
     }

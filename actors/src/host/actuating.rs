@@ -37,7 +37,7 @@ impl Performer {
             position: command.position,
         };
         let publish = Publish {
-            expiry: remaining(command.expires_at),
+            expiry: remaining(self.around.clock.now(), command.expires_at),
             user_properties: vec![("lamplighter-id".to_owned(), id.to_string())],
             once: !self.around.links.may_repeat(&link),
             ..Publish::at_least_once()

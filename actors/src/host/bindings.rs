@@ -46,6 +46,7 @@ pub(super) fn open(
         receipts: around.receipts.clone(),
         aside,
         accepts: kind.accepts,
+        clock: around.clock.clone(),
     };
     let subscriptions = around.links.subscriptions();
     let mqtt = Mqtt::start(

@@ -8,6 +8,7 @@ use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::protocol::messages::FromHost;
 use lamplighter_policies::state_saving::Command;
 use lamplighter_policies::time::Monotonic;
+use lamplighter_runtime::clock::Clock;
 use lamplighter_runtime::store::any::AnyStore;
 use lamplighter_runtime::store::{Fence, Nonce};
 use lamplighter_runtime::transport::control::Outbox;
@@ -36,6 +37,9 @@ pub(super) struct Body {
     pub(super) restored_at: Monotonic,
     /// Appliances that are being asked, and what they are to show.
     pub(super) asking: BTreeMap<String, Command>,
+    /// The last index of any batch that was sent and not taken: when the store answers one that is
+    /// sent again, it may be with the time of the first try.
+    pub(super) tried_upto: u64,
 }
 
 /// Where an element's host puts what concerns the whole process.
@@ -44,6 +48,8 @@ pub(super) struct Surroundings {
     pub(super) spec: Rc<ElementSpec>,
     pub(super) links: Rc<Links>,
     pub(super) store: AnyStore,
+    /// What time it is by the store's clock.
+    pub(super) clock: Clock,
     pub(super) receipts: Receipts,
     pub(super) agent: Outbox<FromHost>,
     pub(super) progress: Progress,

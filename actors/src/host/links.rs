@@ -37,6 +37,8 @@ pub(super) enum Route {
         valid_for: Option<Validity>,
         /// The property that no two reports share.
         identified_by: Option<String>,
+        /// The property that says when it was so.
+        stamped_by: Option<String>,
     },
     /// Events of another element.
     Events { link: EntityId },
@@ -127,6 +129,7 @@ impl Links {
                     .as_ref()
                     .and_then(|known| spec.appliances.get(known));
                 let identified_by = appliance.and_then(|known| known.identified_by.clone());
+                let stamped_by = appliance.and_then(|known| known.stamped_by.clone());
                 let (variant, valid_for) = (variant.clone(), flow.valid_for);
                 self.route(
                     topic.clone(),
@@ -135,6 +138,7 @@ impl Links {
                         variant,
                         valid_for,
                         identified_by,
+                        stamped_by,
                     },
                 );
                 Source::Device

@@ -12,6 +12,7 @@ mod links;
 mod performer;
 mod reception;
 mod saved;
+mod stamp;
 mod stores;
 mod storing;
 mod watchdog;
@@ -25,7 +26,7 @@ use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::protocol::cell::{Cell, Input};
 use lamplighter_policies::protocol::messages::{FromHost, PROTOCOL_VERSION, ToHost};
 use lamplighter_policies::time::Monotonic;
-use lamplighter_runtime::clock;
+use lamplighter_runtime::clock::{self, Clock};
 use lamplighter_runtime::process::HostLink;
 use lamplighter_runtime::store::Nonce;
 use lamplighter_runtime::store::any::AnyStore;
@@ -111,7 +112,7 @@ struct Prepared {
     spec: ElementSpec,
     epoch_floor: u64,
     assigned_at: Monotonic,
-    store: Result<AnyStore, String>,
+    store: Result<(AnyStore, Clock), String>,
 }
 
 struct Host<'a> {
@@ -125,19 +126,23 @@ struct Host<'a> {
     ended: mpsc::UnboundedSender<EntityId>,
 }
 
-/// The stores that this process is connected to, each once.
-type Stores = Rc<RefCell<Vec<(StoreAccess, AnyStore)>>>;
+/// The stores that this process is connected to, each once, with what is known of their clocks.
+type Stores = Rc<RefCell<Vec<(StoreAccess, AnyStore, Clock)>>>;
 
-fn known(stores: &Stores, access: &StoreAccess) -> Option<AnyStore> {
+fn known(stores: &Stores, access: &StoreAccess) -> Option<(AnyStore, Clock)> {
     let stores = stores.borrow();
-    let found = stores.iter().find(|(known, _)| known == access);
-    found.map(|(_, store)| store.clone())
+    let found = stores.iter().find(|(known, ..)| known == access);
+    found.map(|(_, store, clock)| (store.clone(), clock.clone()))
 }
 
-fn keep(stores: &Stores, access: &StoreAccess, store: &AnyStore) {
-    if known(stores, access).is_none() {
-        stores.borrow_mut().push((access.clone(), store.clone()));
-    }
+/// Keeps a store, unless one of the same access was kept meanwhile, which it returns.
+fn keep(stores: &Stores, spec: &ElementSpec, store: AnyStore) -> (AnyStore, Clock) {
+    known(stores, &spec.store).unwrap_or_else(|| {
+        let clock = Clock::of_store(spec.skew_max);
+        let kept = (spec.store.clone(), store.clone(), clock.clone());
+        stores.borrow_mut().push(kept);
+        (store, clock)
+    })
 }
 
 /// An element that lives in this process.
@@ -205,11 +210,13 @@ impl Host<'_> {
         let assigned_at = clock::monotonic();
         self.preparing.insert(spec.id.clone());
         let store = known(&self.stores, &spec.store);
-        let prepared = self.prepared.clone();
+        let (stores, prepared) = (Rc::clone(&self.stores), self.prepared.clone());
         actix_rt::spawn(async move {
             let store = match store {
                 Some(store) => Ok(store),
-                None => stores::connect_patiently(&spec).await,
+                None => stores::connect_patiently(&spec)
+                    .await
+                    .map(|store| keep(&stores, &spec, store)),
             };
             // If the host is gone there is nobody to run it.
             prepared
@@ -233,7 +240,7 @@ impl Host<'_> {
         let stores = Rc::clone(&self.stores);
         actix_rt::spawn(async move {
             match stores::connect_patiently(&spec).await {
-                Ok(store) => keep(&stores, &spec.store, &store),
+                Ok(store) => drop(keep(&stores, &spec, store)),
                 Err(cause) => tracing::warn!(cause, "a spare host cannot prepare"),
             }
         });
@@ -266,8 +273,7 @@ impl Host<'_> {
             assigned_at,
             store,
         } = prepared;
-        let store = store?;
-        keep(&self.stores, &spec.store, &store);
+        let (store, clock) = store?;
         let kind = self.kinds.get(&spec.element.kind).ok_or_else(|| {
             format!(
                 "this program has no element of kind {:?}",
@@ -286,6 +292,7 @@ impl Host<'_> {
             spec: Rc::new(spec),
             links,
             store,
+            clock,
             receipts: Receipts::default(),
             agent: self.agent.clone(),
             progress,
@@ -327,6 +334,7 @@ fn new_body(hosted: Box<dyn Hosted>, epoch_floor: u64, assigned_at: Monotonic) -
         assigned_at,
         restored_at: assigned_at,
         asking: BTreeMap::new(),
+        tried_upto: 0,
     }
 }
 
@@ -339,6 +347,7 @@ fn start_cell(
     let mailbox = settings.mailbox_max;
     let (body, around) = (Rc::clone(body), around.clone());
     let (id, ended) = (around.spec.id.clone(), around.ended.clone());
+    let clock = around.clock.clone();
     let element = id.clone();
     let factory = move |role: &Role<Input>| {
         saved::Restoring::new(&body, &around).start(role.lasting());
@@ -365,6 +374,7 @@ fn start_cell(
     Shell::start(
         RoleSettings {
             mailbox,
+            clock,
             ..RoleSettings::new(name)
         },
         factory,

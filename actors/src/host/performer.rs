@@ -79,10 +79,11 @@ impl Performer {
 
     fn send(&self, link: &EntityId, envelopes: &[Envelope]) {
         let topic = events_topic(&self.around.spec, link);
+        let now = self.around.clock.now();
         for events in envelopes.chunks(EVENTS_MAX) {
             // Expiry by the broker only saves it work: the sender keeps the events, and one that has
             // expired is sent again as such, so that the receiver's chain has no hole.
-            let longest = events.iter().map(|event| remaining(event.expires_at));
+            let longest = events.iter().map(|event| remaining(now, event.expires_at));
             let expiry = longest
                 .reduce(|a, b| a.zip(b).map(|(a, b)| a.max(b)))
                 .flatten();
@@ -133,10 +134,12 @@ impl Performer {
     fn report(&self, request: u64, report: ElementReport) {
         let body = self.body.borrow();
         let epoch = body.fence.as_ref().map_or(0, |fence| fence.epoch);
+        let told = [body.trouble.clone(), report.trouble, self.unsure_clock()];
+        let told: Vec<String> = told.into_iter().flatten().collect();
         let report = ElementReport {
             epoch,
             checkpoint_took: body.checkpoint_took,
-            trouble: body.trouble.clone().or(report.trouble),
+            trouble: (!told.is_empty()).then(|| told.join("; ")),
             ..report
         };
         drop(body);
@@ -145,6 +148,22 @@ impl Performer {
             element: self.id().clone(),
             report,
         });
+    }
+
+    /// What to say of a clock that is not known as well as the topology promises.
+    fn unsure_clock(&self) -> Option<String> {
+        let (skew, promised) = (self.around.clock.now().skew, self.around.spec.skew_max);
+        (skew > promised).then(|| {
+            let known = if skew == Duration::MAX {
+                "not at all, since a clock was set".to_owned()
+            } else {
+                format!("only within {skew:.1?}")
+            };
+            format!(
+                "the store's clock is known {known}, and the topology promises {promised:?} \
+                 ([detection] skew_max): what is valid for a short time is not done"
+            )
+        })
     }
 
     fn mended(&mut self, cause: String) {

@@ -5,11 +5,13 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use lamplighter_policies::physical_world::{Validity, earliest};
 use lamplighter_policies::protocol::cell::{Input, Sensed};
 use lamplighter_policies::protocol::messages::Link;
-use lamplighter_policies::time::WallClock;
-use lamplighter_runtime::clock;
+use lamplighter_policies::time::{Now, WallClock};
+use lamplighter_runtime::clock::Clock;
 use lamplighter_runtime::message_pack;
 use lamplighter_runtime::transport::mqtt::{
     Incoming, QualityOfService, Reception, Signature, receipt,
@@ -18,6 +20,7 @@ use tokio::sync::mpsc;
 
 use super::json;
 use super::links::Route;
+use super::stamp;
 use crate::instance::Accepts;
 use crate::shell::{NotTold, Role};
 
@@ -53,6 +56,7 @@ pub(super) struct Door {
     pub(super) receipts: Receipts,
     pub(super) aside: mpsc::Sender<Aside>,
     pub(super) accepts: Accepts,
+    pub(super) clock: Clock,
 }
 
 /// Devices' messages whose acknowledgement waits for the log.
@@ -110,6 +114,7 @@ impl Door {
                 variant,
                 valid_for,
                 identified_by,
+                stamped_by,
             } => {
                 let payload = json::to_input(variant, &incoming.payload);
                 let payload =
@@ -129,8 +134,11 @@ impl Door {
                 let identified = identified_by
                     .as_deref()
                     .is_some_and(|property| json::has(&incoming.payload, property));
-                let occurred_at = clock::wall();
-                let expires_at = valid_for.and_then(|validity| validity.expires_at(occurred_at));
+                let stamp = stamped_by.as_deref();
+                let stamp =
+                    stamp.and_then(|property| stamp::of_report(&incoming.payload, property));
+                let (occurred_at, expires_at) =
+                    occurrence(self.clock.received_at(), stamp, *valid_for, incoming.expiry);
                 self.sensed(incoming, |receipt| Sensed {
                     link: link.clone(),
                     occurred_at,
@@ -209,6 +217,35 @@ impl Door {
     }
 }
 
+/// When what a device tells of occurred, and until when that holds.
+///
+/// A report without a stamp may have waited in the broker, so that it is older than it seems; only a
+/// device that stamps its reports is protected from that. A stamp ahead of our own clock tells
+/// nothing more than that it is new. What the publisher gave an end holds no longer than that.
+fn occurrence(
+    received: Now,
+    stamp: Option<WallClock>,
+    valid_for: Option<Validity>,
+    expiry: Option<Duration>,
+) -> (WallClock, Option<WallClock>) {
+    let fresh = stamp.is_none_or(|stamp| stamp >= received.earliest());
+    let occurred_at = stamp.filter(|_| !fresh).unwrap_or(received.wall);
+    // Counted from the earliest instant at which it can have occurred.
+    let from = stamp.filter(|_| !fresh).unwrap_or(received.earliest());
+    let declared = match valid_for {
+        Some(Validity::Immediate) if fresh => Some(occurred_at),
+        // It held only as it occurred, which is over.
+        Some(Validity::Immediate) => Some(occurred_at - Duration::from_micros(1)),
+        Some(validity @ (Validity::For(_) | Validity::Unbounded)) => validity.expires_at(from),
+        None => None,
+    };
+    let of_use = expiry.map(|left| received.earliest() + left);
+    match declared {
+        Some(end) if end == occurred_at => (occurred_at, declared),
+        declared => (occurred_at, earliest(declared, of_use)),
+    }
+}
+
 /// Reads a message between elements.
 fn decode_link(bytes: &[u8]) -> Result<Link, String> {
     match bytes.split_first() {
@@ -227,7 +264,78 @@ pub(super) fn encode_link(link: &Link) -> Vec<u8> {
     bytes
 }
 
-/// How long something holds from now on; `None` is for ever.
-pub(super) fn remaining(expires_at: Option<WallClock>) -> Option<std::time::Duration> {
-    expires_at.map(|end| end.since(clock::wall()))
+/// How long something surely holds from now on; `None` is for ever.
+pub(super) fn remaining(now: Now, expires_at: Option<WallClock>) -> Option<Duration> {
+    expires_at.map(|end| end.since(now.latest()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn received() -> Now {
+        Now {
+            wall: WallClock(100_000_000),
+            skew: Duration::from_millis(10),
+            ..Now::default()
+        }
+    }
+
+    fn ends(
+        stamp: Option<i64>,
+        valid_for: Option<Validity>,
+        expiry: Option<Duration>,
+    ) -> (i64, Option<i64>) {
+        let stamp = stamp.map(WallClock);
+        let (occurred_at, expires_at) = occurrence(received(), stamp, valid_for, expiry);
+        (occurred_at.0, expires_at.map(|end| end.0))
+    }
+
+    #[test]
+    fn a_report_holds_from_the_earliest_instant_at_which_it_can_have_occurred() {
+        let ten = Some(Validity::For(10 * SECOND));
+        assert_eq!(ends(None, ten, None), (100_000_000, Some(109_990_000)));
+        assert_eq!(
+            ends(Some(40_000_000), ten, None),
+            (40_000_000, Some(50_000_000))
+        );
+        assert_eq!(ends(None, Some(Validity::Unbounded), None).1, None);
+        assert_eq!(ends(None, None, None).1, None);
+    }
+
+    #[test]
+    fn a_stamp_from_the_future_is_taken_for_now() {
+        let ten = Some(Validity::For(10 * SECOND));
+        assert_eq!(
+            ends(Some(900_000_000), ten, None),
+            (100_000_000, Some(109_990_000))
+        );
+    }
+
+    #[test]
+    fn what_holds_only_as_it_occurs_is_over_when_its_stamp_is_old() {
+        let immediate = Some(Validity::Immediate);
+        assert_eq!(
+            ends(None, immediate, None),
+            (100_000_000, Some(100_000_000))
+        );
+        assert_eq!(
+            ends(Some(40_000_000), immediate, None),
+            (40_000_000, Some(39_999_999))
+        );
+    }
+
+    #[test]
+    fn what_its_publisher_gave_an_end_holds_no_longer() {
+        assert_eq!(
+            ends(None, None, Some(SECOND)),
+            (100_000_000, Some(100_990_000))
+        );
+        assert_eq!(
+            ends(None, Some(Validity::For(SECOND / 2)), Some(SECOND)).1,
+            Some(100_490_000)
+        );
+    }
 }

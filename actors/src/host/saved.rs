@@ -13,6 +13,7 @@ use lamplighter_runtime::store::any::AnyStore;
 use lamplighter_runtime::store::{Fence, Saved, StableStore, StoreError, codec};
 
 use super::body::{Body, Surroundings};
+use super::storing;
 use crate::encoding::{self, Encoded};
 use crate::instance::SavedFields;
 use crate::shell::Role;
@@ -124,6 +125,7 @@ impl Restoring {
             };
             let element = &self.around.spec.id;
             let store: &AnyStore = &self.around.store;
+            let asked_at = clock::monotonic();
             let outcome: Result<(Fence, Saved), StoreError> = match fence {
                 None => store.claim(element, nonce, floor).await,
                 Some(fence) => store.load(&fence).await.map(|saved| (fence, saved)),
@@ -133,6 +135,10 @@ impl Restoring {
                     let mut body = self.body.borrow_mut();
                     body.fence = Some(fence);
                     body.trouble = None;
+                    drop(body);
+                    if self.around.clock.logged(asked_at, saved.read_at) {
+                        storing::measure(&self.body, &self.around);
+                    }
                     return Ok(saved);
                 }
                 Err(error @ StoreError::Unavailable { .. }) => {

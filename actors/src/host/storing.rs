@@ -1,5 +1,6 @@
 //! Performs what a cell asks of the stable store.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use lamplighter_policies::protocol::cell::{Cause, Input, Meta};
@@ -8,10 +9,14 @@ use lamplighter_runtime::clock;
 use lamplighter_runtime::store::{Delta, StableStore, StoreError, codec};
 use serde_bytes::ByteBuf;
 
+use super::body::{Body, Surroundings};
 use super::performer::Performer;
 use super::saved;
 use crate::dead_letter::DeadLetter;
 use crate::shell::Role;
+
+/// How often the store is asked for its clock in a row, when its answers contradict each other.
+const MEASURES_MAX: usize = 3;
 
 impl Performer {
     pub(super) fn append(&self, first: u64, records: &[Record], role: &Role<Input>) {
@@ -21,15 +26,22 @@ impl Performer {
             .around
             .store
             .append(&self.fence(), first - 1, last, bytes);
-        let (role, body) = (role.clone(), Rc::clone(&self.body));
+        let asked_at = clock::monotonic();
+        let (role, body, around) = (role.clone(), Rc::clone(&self.body), self.around.clone());
         actix_rt::spawn(async move {
             let answer = match appending.await {
                 Ok(logged_at) => {
+                    let first_try = body.borrow().tried_upto < last;
+                    if first_try && around.clock.logged(asked_at, logged_at) {
+                        measure(&body, &around);
+                    }
                     body.borrow_mut().trouble = None;
                     Input::Appended { last, logged_at }
                 }
                 Err(error) => {
-                    body.borrow_mut().trouble = Some(error.to_string());
+                    let mut body = body.borrow_mut();
+                    body.tried_upto = body.tried_upto.max(last);
+                    body.trouble = Some(error.to_string());
                     Input::AppendFailed {
                         last,
                         cause: cause(error),
@@ -89,6 +101,27 @@ impl Performer {
             }
         });
     }
+}
+
+/// Asks the store what its clock reads, until nothing contradicts the answer.
+pub(super) fn measure(body: &Rc<RefCell<Body>>, around: &Surroundings) {
+    let Some(fence) = body.borrow().fence.clone() else {
+        return;
+    };
+    let around = around.clone();
+    actix_rt::spawn(async move {
+        for _ in 0..MEASURES_MAX {
+            let asked_at = clock::monotonic();
+            match around.store.prove(&fence).await {
+                Ok(store) if around.clock.measured(asked_at, store) => {}
+                Ok(_) => return,
+                // The next answer of the store tells as well.
+                Err(error) => {
+                    return tracing::debug!(%error, "the store's clock is not known now");
+                }
+            }
+        }
+    });
 }
 
 pub(super) fn letter(index: u64, what: &str, cause: &str) -> Vec<u8> {

@@ -119,6 +119,9 @@ pub struct Appliance {
     /// report that the broker repeats is told from a new one. Without it a report may be handled twice
     /// after a crash, and none is lost.
     pub identified_by: Option<String>,
+    /// The property of its reports that says when what they tell of occurred: a text after ISO 8601,
+    /// or seconds or milliseconds since 1970. Without it that is when they arrive.
+    pub stamped_by: Option<String>,
     /// The command that leaves it harmless.
     pub safe_state: Option<BTreeMap<String, Value>>,
     /// What it shows and takes.
