@@ -161,7 +161,7 @@ impl Performer {
             };
             format!(
                 "the store's clock is known {known}, and the topology promises {promised:?} \
-                 ([detection] skew_max): what is valid for a short time is not done"
+                 ([detection] clock_skew): what is valid for a short time is not done"
             )
         })
     }
