@@ -23,5 +23,8 @@ while size < limit do
   if #page < count then
     break
   end
+  -- As many as fit by the size of those so far: small batches come by the hundred, large ones do not
+  -- overshoot.
+  count = math.max(8, math.min(512, math.ceil((limit - size) * #batches / math.max(size, 1))))
 end
 return {'OK', epoch, known[1], known[2], now, fields, batches}
