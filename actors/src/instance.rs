@@ -155,6 +155,7 @@ impl<E: Element> Instance<E> {
                 occurred_at,
                 expires_at,
                 payload,
+                ..
             } => (id.clone(), *occurred_at, *expires_at, payload),
             TaskInput::Timer {
                 due_at,
@@ -220,6 +221,27 @@ fn properties(body: &Encoded) -> Result<Properties, String> {
     pieces.into_iter().filter_map(value).collect()
 }
 
+/// What a device shows by what it said: the body of the input that it became. What is null or has no
+/// plain form is not known.
+fn sensed(input: &TaskInput) -> Properties {
+    let TaskInput::Event {
+        payload,
+        sensed: true,
+        ..
+    } = input
+    else {
+        return Properties::new();
+    };
+    let body = encoding::fields(payload).into_iter().next();
+    let body = body.filter(|(variant, _)| variant != encoding::WHOLE);
+    let pieces = body.map(|(_, body)| encoding::fields(&body));
+    let known = |(name, bytes): (String, Vec<u8>)| {
+        let value = message_pack::decode::<Option<Value>>(&bytes).ok()?;
+        Some((name, value?))
+    };
+    pieces.into_iter().flatten().filter_map(known).collect()
+}
+
 impl<E: Element> Hosted for Instance<E> {
     fn make(&mut self, saved: &SavedFields) -> Result<(), StateFault> {
         self.lose();
@@ -241,6 +263,7 @@ impl<E: Element> Hosted for Instance<E> {
 
     fn handle(&mut self, task: Task) -> Result<Handled, String> {
         let event = self.event(&task)?;
+        let sensed = sensed(&task.input);
         let given = Given {
             element: self.id.clone(),
             index: task.index,
@@ -258,6 +281,7 @@ impl<E: Element> Hosted for Instance<E> {
         Ok(Handled {
             emitted,
             timers: wishes.timers,
+            sensed,
         })
     }
 

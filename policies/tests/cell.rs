@@ -263,6 +263,7 @@ impl World {
             handled: Handled {
                 emitted,
                 timers: vec![],
+                sensed: Default::default(),
             },
         });
     }

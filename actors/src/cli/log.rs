@@ -2,7 +2,9 @@
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::physical_world::Position;
-use lamplighter_policies::state_saving::{Batch, Event, Record, Timed};
+use lamplighter_policies::state_saving::{
+    Batch, Begun, Event, Record, Reverted, Settled, Timed, Verdict,
+};
 use lamplighter_policies::time::WallClock;
 use lamplighter_runtime::message_pack;
 use lamplighter_runtime::store::codec;
@@ -104,8 +106,22 @@ impl Entry {
                 )
             }
             Record::Skipped { index, cause } => format!("skipped {index}: {cause}"),
-            Record::Begun(commands) => format!("begun {}", listed(commands)),
-            Record::Done(commands) => format!("done {}", listed(commands)),
+            Record::Begun(commands) => format!("begun {}", listed(commands.iter().map(begun))),
+            Record::Done(commands) => format!("done {}", listed(commands.iter().map(done))),
+            Record::Judged(judged) => format!(
+                "judged {} {}: {}",
+                judged.link,
+                place(judged.position),
+                verdict(judged.verdict)
+            ),
+            Record::Reverted(reverted) => {
+                let one = |it: &Reverted| {
+                    let Reverted { key, event, to } = it;
+                    format!("{} {} to {to} after {event}", key.subject, key.attribute)
+                };
+                let all: Vec<_> = reverted.iter().map(one).collect();
+                format!("reverted {}", all.join(", "))
+            }
         };
         format!("{} {} {what}\n", self.index, utc(self.logged_at))
     }
@@ -131,8 +147,26 @@ impl Entry {
             Record::Skipped { index, cause } => {
                 json!({ "kind": "skipped", "skipped": index, "cause": cause })
             }
-            Record::Begun(commands) => json!({ "kind": "begun", "commands": places(commands) }),
-            Record::Done(commands) => json!({ "kind": "done", "commands": places(commands) }),
+            Record::Begun(commands) => {
+                json!({ "kind": "begun", "commands": places(commands.iter().map(begun)) })
+            }
+            Record::Done(commands) => {
+                json!({ "kind": "done", "commands": places(commands.iter().map(done)) })
+            }
+            Record::Judged(judged) => json!({
+                "kind": "judged",
+                "flow": judged.link,
+                "position": place(judged.position),
+                "verdict": verdict(judged.verdict),
+            }),
+            Record::Reverted(reverted) => {
+                let one = |it: &Reverted| {
+                    let (subject, property) = (it.key.subject.as_str(), &it.key.attribute);
+                    let event = it.event.to_string();
+                    json!({ "appliance": subject, "property": property, "to": it.to, "event": event })
+                };
+                json!({ "kind": "reverted", "properties": reverted.iter().map(one).collect::<Value>() })
+            }
         };
         entry["index"] = json!(self.index);
         entry["logged_at_us"] = json!(self.logged_at.0);
@@ -156,19 +190,36 @@ fn place(Position { lineage, index, k }: Position) -> String {
     format!("{lineage}.{index}.{k}")
 }
 
-fn places(commands: &[(String, Position)]) -> Value {
-    let command = |(flow, at): &(String, Position)| json!({ "flow": flow, "position": place(*at) });
-    commands.iter().map(command).collect()
+fn begun(begun: &Begun) -> (&str, Position) {
+    (&begun.link, begun.position)
 }
 
-fn listed(commands: &[(String, Position)]) -> String {
-    let command = |(flow, at): &(String, Position)| format!("{flow} {}", place(*at));
-    commands.iter().map(command).collect::<Vec<_>>().join(", ")
+fn done(settled: &Settled) -> (&str, Position) {
+    (&settled.link, settled.position)
+}
+
+fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Unknown => "unknown",
+        Verdict::CarriedOut => "carried out",
+        Verdict::Redo => "to be sent again",
+    }
+}
+
+fn places<'a>(commands: impl Iterator<Item = (&'a str, Position)>) -> Value {
+    let command = |(flow, at)| json!({ "flow": flow, "position": place(at) });
+    commands.map(command).collect()
+}
+
+fn listed<'a>(commands: impl Iterator<Item = (&'a str, Position)>) -> String {
+    let command = |(flow, at)| format!("{flow} {}", place(at));
+    commands.map(command).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
 mod tests {
     use lamplighter_policies::physical_world::EventId;
+    use lamplighter_policies::state_saving::Lane;
 
     use super::*;
 
@@ -190,7 +241,8 @@ mod tests {
             expires_at: None,
             payload: vec![0xc1],
         };
-        let flow = vec![("lamp/light".to_owned(), Position::new(1, 7, 2))];
+        let link = "lamp/light".to_owned();
+        let position = Position::new(1, 7, 2);
         Batch {
             first: 7,
             logged_at: WallClock(2_500_000),
@@ -201,8 +253,17 @@ mod tests {
                     index: 7,
                     cause: "it panics".into(),
                 },
-                Record::Begun(flow.clone()),
-                Record::Done(flow),
+                Record::Begun(vec![Begun {
+                    link: link.clone(),
+                    position,
+                    attempt: 0,
+                    counter: None,
+                }]),
+                Record::Done(vec![Settled {
+                    link,
+                    lane: Lane::Queued,
+                    position,
+                }]),
             ],
         }
     }

@@ -6,13 +6,12 @@ use std::time::Duration;
 use lamplighter_policies::physical_world::{EventId, Position};
 use lamplighter_policies::protocol::cell::Input;
 use lamplighter_policies::state_saving::Command;
-use lamplighter_runtime::store::StableStore;
+use lamplighter_runtime::clock;
 use lamplighter_runtime::transport::mqtt::{Publish, PublishError};
 
 use super::json;
 use super::performer::Performer;
 use super::reception::remaining;
-use super::storing::letter;
 use crate::shell::Role;
 
 /// Why a command that must not be repeated is among the dead letters.
@@ -39,7 +38,7 @@ impl Performer {
         let publish = Publish {
             expiry: remaining(self.around.clock.now(), command.expires_at),
             user_properties: vec![("lamplighter-id".to_owned(), id.to_string())],
-            once: !self.around.links.may_repeat(&link),
+            once: !self.around.links.may_repeat(&link, &command.properties),
             ..Publish::at_least_once()
         };
         let body = self.body.borrow();
@@ -48,29 +47,18 @@ impl Performer {
         };
         let publication = mqtt.publish(&topics.command, payload, publish);
         let (role, position) = (role.clone(), command.position);
-        let unknown = letter(
-            position.index,
-            &format!("command {position:?} on {link}"),
-            UNKNOWN,
-        );
-        let (store, fence) = (self.around.store.clone(), self.fence());
         drop(body);
         actix_rt::spawn(async move {
             let outcome = match publication {
                 Ok(publication) => publication.await,
                 Err(error) => Err(error),
             };
-            if outcome == Err(PublishError::Unknown)
-                && let Err(error) = store.bury(&fence, unknown).await
-            {
-                tracing::error!(%error, "a dead letter is only in this trace");
-            }
             role.tell(settled(link, position, outcome));
         });
     }
 
     /// Asks an appliance what it shows; its report arrives on its topic.
-    pub(super) fn compare(&self, link: String, command: Command, role: &Role<Input>) {
+    pub(super) fn compare(&self, link: String, properties: Vec<String>, role: &Role<Input>) {
         let question = self
             .around
             .links
@@ -78,25 +66,26 @@ impl Performer {
             .get(&link)
             .and_then(|topics| topics.question.clone());
         let Some(topic) = question else {
-            return role.tell(Input::Compared {
-                link,
-                shown: Vec::new(),
-            });
+            return role.tell(Input::Compared { link, shown: None });
         };
         self.publish(
             &topic,
-            json::question(&command.properties),
+            json::question(&properties),
             Publish::at_least_once(),
         );
-        self.body.borrow_mut().asking.insert(link.clone(), command);
+        let mut body = self.body.borrow_mut();
+        let asked_at = clock::monotonic();
+        body.asking.insert(link.clone(), (asked_at, properties));
+        drop(body);
         let (body, role) = (Rc::clone(&self.body), role.clone());
         actix_rt::spawn(async move {
             tokio::time::sleep(COMPARE_WITHIN).await;
-            if body.borrow_mut().asking.remove(&link).is_some() {
-                role.tell(Input::Compared {
-                    link,
-                    shown: Vec::new(),
-                });
+            // Another question may be open by now.
+            let mut body = body.borrow_mut();
+            let open = body.asking.get(&link).map(|(at, _)| *at);
+            if open == Some(asked_at) {
+                body.asking.remove(&link);
+                role.tell(Input::Compared { link, shown: None });
             }
         });
     }
@@ -112,8 +101,8 @@ fn settled(link: String, position: Position, outcome: Result<(), PublishError>) 
             Input::Settled { link, position }
         }
         Err(error @ PublishError::Unknown) => {
-            tracing::error!(link, ?position, %error, "nobody knows whether a command was carried out");
-            Input::Settled { link, position }
+            tracing::warn!(link, ?position, %error, "nobody knows whether a command was carried out");
+            Input::Doubted { link, position }
         }
         Err(PublishError::Full { .. } | PublishError::Disconnected | PublishError::Over) => {
             Input::Returned { link }

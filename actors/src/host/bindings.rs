@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use lamplighter_policies::protocol::cell::Input;
+use lamplighter_policies::time::Monotonic;
 use lamplighter_runtime::broker::BrokerAddress;
 use lamplighter_runtime::clock;
 use lamplighter_runtime::store::StableStore;
@@ -103,12 +104,17 @@ async fn take_asides(
     while let Some(aside) = asides.recv().await {
         match aside {
             Aside::Report(report) => {
-                let asked = body.borrow_mut().asking.remove(&report.link);
-                if let Some(command) = asked {
-                    let shown = json::shown(&command.properties, &report.payload);
+                let shown = json::of_report(&report.payload);
+                let mut body = body.borrow_mut();
+                // A report of something else is no answer.
+                let answers = |(_, asked): &(Monotonic, Vec<String>)| {
+                    asked.iter().any(|name| shown.contains_key(name))
+                };
+                if body.asking.get(&report.link).is_some_and(answers) {
+                    body.asking.remove(&report.link);
                     role.tell(Input::Compared {
                         link: report.link,
-                        shown,
+                        shown: Some(shown),
                     });
                 }
             }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::protocol::messages::FromHost;
-use lamplighter_policies::state_saving::Command;
 use lamplighter_policies::time::Monotonic;
 use lamplighter_runtime::clock::Clock;
 use lamplighter_runtime::store::any::AnyStore;
@@ -35,8 +34,8 @@ pub(super) struct Body {
     pub(super) checkpoint_took: Option<Duration>,
     pub(super) assigned_at: Monotonic,
     pub(super) restored_at: Monotonic,
-    /// Appliances that are being asked, and what they are to show.
-    pub(super) asking: BTreeMap<String, Command>,
+    /// Appliances that are being asked: since when, and for which properties.
+    pub(super) asking: BTreeMap<String, (Monotonic, Vec<String>)>,
     /// The last index of any batch that was sent and not taken: when the store answers one that is
     /// sent again, it may be with the time of the first try.
     pub(super) tried_upto: u64,

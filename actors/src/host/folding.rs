@@ -6,7 +6,9 @@
 use std::collections::VecDeque;
 
 use lamplighter_policies::machine::Machine;
-use lamplighter_policies::protocol::cell::{Cell, Effect, Input, Restored};
+use lamplighter_policies::physical_world::World;
+use lamplighter_policies::protocol::cell::{Cell, Effect, Explanation, Input, Restored};
+use lamplighter_policies::protocol::messages::UnknownCommand;
 use lamplighter_policies::state_saving::Batch;
 use lamplighter_policies::time::Now;
 use lamplighter_runtime::store::Saved;
@@ -25,6 +27,12 @@ pub struct FoldedState {
     pub state: serde_json::Value,
     /// Inputs in the log whose handler fails, and why: the state is as if they had not come.
     pub left_out: Vec<(u64, String)>,
+    /// What it knows of the physical world.
+    pub world: World,
+    /// What its last recovery did, as far as a checkpoint has it.
+    pub explanation: Option<Explanation>,
+    /// Commands of unknown fate, which a person has to judge.
+    pub unknown: Vec<UnknownCommand>,
 }
 
 /// Folds the log into the checkpoint with the element's own code.
@@ -90,8 +98,13 @@ impl Folding {
             if self.cell.is_live() {
                 // All that is logged is folded. What it would do from here on is its host's.
                 let state = self.hosted.show().map_err(|fault| fault.to_string())?;
-                let left_out = self.left_out;
-                return Ok(FoldedState { state, left_out });
+                return Ok(FoldedState {
+                    state,
+                    left_out: self.left_out,
+                    world: self.cell.world().clone(),
+                    explanation: self.restored.meta.explanation.map(|it| *it),
+                    unknown: self.cell.unknown_commands(),
+                });
             }
             for effect in effects {
                 self.perform(effect)?;

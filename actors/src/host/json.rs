@@ -61,14 +61,6 @@ pub(super) fn of_report(report: &[u8]) -> Properties {
     alone.into_iter().collect()
 }
 
-/// The names of the properties that a device's report shows as the command wants them.
-pub(super) fn shown(properties: &Properties, report: &[u8]) -> Vec<String> {
-    let report = of_report(report);
-    let same = |(name, value): &(&String, &_)| report.get(*name).is_some_and(|is| is.means(value));
-    let shown = properties.iter().filter(same);
-    shown.map(|(name, _)| name.clone()).collect()
-}
-
 /// Whether a device's report has this property, with a value.
 pub(super) fn has(report: &[u8], property: &str) -> bool {
     let report = serde_json::from_slice::<Value>(report).unwrap_or_default();
@@ -76,9 +68,9 @@ pub(super) fn has(report: &[u8], property: &str) -> bool {
 }
 
 /// What asks a device to report these properties, by zigbee2mqtt's convention.
-pub(super) fn question(properties: &Properties) -> Vec<u8> {
+pub(super) fn question(properties: &[String]) -> Vec<u8> {
     let empty = |name: &String| (name.clone(), Value::from(""));
-    Value::Object(properties.keys().map(empty).collect())
+    Value::Object(properties.iter().map(empty).collect())
         .to_string()
         .into_bytes()
 }
@@ -134,11 +126,12 @@ mod tests {
     }
 
     #[test]
-    fn a_report_tells_which_properties_are_as_wanted() {
-        let light = properties(&json!({ "state": "ON", "brightness": 110 }));
-        let report = br#"{"state":"ON","brightness":90,"linkquality":180}"#;
-        assert_eq!(shown(&light, report), ["state"]);
-        assert!(has(report, "linkquality") && !has(report, "last_seen"));
-        assert_eq!(question(&light), br#"{"brightness":"","state":""}"#);
+    fn a_device_is_asked_for_properties_and_reports_those_that_are_known() {
+        let names = ["brightness".to_owned(), "state".to_owned()];
+        assert_eq!(question(&names), br#"{"brightness":"","state":""}"#);
+        let report = br#"{"state":"ON","brightness":90,"update":null}"#;
+        let shown = json!({ "state": "ON", "brightness": 90 });
+        assert_eq!(of_report(report), properties(&shown));
+        assert!(has(report, "state") && !has(report, "update"));
     }
 }

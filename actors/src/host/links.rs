@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
-use lamplighter_policies::model::{Endpoint, Flow};
+use lamplighter_policies::model::{ActuationClass, Appliance, DeviceModel, Endpoint, Flow};
 use lamplighter_policies::physical_world::Validity;
 use lamplighter_policies::protocol::cell::{
     CellSettings, InboundLink, OutboundLink, Source, Target,
 };
+use lamplighter_policies::state_saving::Properties;
 use lamplighter_runtime::transport::mqtt::{QualityOfService, Subscription};
 
 use crate::encoding::variant_prefix;
@@ -23,6 +24,8 @@ pub(super) struct Links {
     pub(super) routes: BTreeMap<String, Vec<Route>>,
     /// Per flow to an appliance, where its commands go and how it is asked what it shows.
     pub(super) devices: BTreeMap<String, DeviceTopics>,
+    /// What the devices at the other ends are.
+    pub(super) models: BTreeMap<EntityId, DeviceModel>,
     /// The ports that feed an appliance.
     pub(super) appliance_ports: BTreeSet<String>,
 }
@@ -77,6 +80,7 @@ impl Links {
         CellSettings {
             inbound: self.inbound.clone(),
             outbound: self.outbound.clone(),
+            devices: self.models.clone(),
             checkpoint: element.checkpoint,
             restart: element.restart,
             attempts_max: element.attempts,
@@ -85,12 +89,15 @@ impl Links {
         }
     }
 
-    pub(super) fn may_repeat(&self, link: &str) -> bool {
-        let mut links = self.outbound.iter();
-        links.any(|known| match known.target {
-            Target::Appliance(class) => known.id == link && class.may_repeat(),
-            Target::Element => false,
-        })
+    /// Whether a command may reach its appliance twice.
+    pub(super) fn may_repeat(&self, link: &str, properties: &Properties) -> bool {
+        let mut links = self.outbound.iter().filter(|known| known.id == link);
+        let model = links.find_map(|known| match &known.target {
+            Target::Appliance(appliance) => self.models.get(appliance),
+            Target::Element => None,
+        });
+        let class = |name: &String| model.map_or_else(Default::default, |m| m.class_of(name));
+        properties.keys().all(|name| class(name).may_repeat())
     }
 
     pub(super) fn subscriptions(&self) -> Vec<Subscription> {
@@ -128,6 +135,10 @@ impl Links {
                 let appliance = appliance
                     .as_ref()
                     .and_then(|known| spec.appliances.get(known));
+                if let Some(known) = appliance {
+                    self.models
+                        .insert(flow.source_id().clone(), model_of(known));
+                }
                 let identified_by = appliance.and_then(|known| known.identified_by.clone());
                 let stamped_by = appliance.and_then(|known| known.stamped_by.clone());
                 let (variant, valid_for) = (variant.clone(), flow.valid_for);
@@ -172,7 +183,9 @@ impl Links {
                 (link.to_string(), variant_prefix(variant), Target::Element)
             }
             Endpoint::Device { appliance, topic } => {
-                let id = format!("{}/{port}", flow.binding);
+                let device = appliance.clone().unwrap_or_else(|| flow.binding.clone());
+                let id = self.device_link(&device, topic);
+                let id = id.unwrap_or_else(|| format!("{}/{port}", flow.binding));
                 let appliance = appliance
                     .as_ref()
                     .and_then(|known| spec.appliances.get(known));
@@ -186,11 +199,10 @@ impl Links {
                     .insert(id.clone(), DeviceTopics { command, question });
                 self.appliance_ports.insert(port.clone());
                 // A topic of nobody's is told values, which may be told again.
-                let class = appliance
-                    .map_or(lamplighter_policies::model::ActuationClass::Keyed, |a| {
-                        a.class
-                    });
-                (id, Vec::new(), Target::Appliance(class))
+                let unknown = || DeviceModel::unknown(ActuationClass::Keyed);
+                let model = appliance.map_or_else(unknown, model_of);
+                self.models.insert(device.clone(), model);
+                (id, Vec::new(), Target::Appliance(device))
             }
         };
         self.outbound.push(OutboundLink {
@@ -202,12 +214,31 @@ impl Links {
         });
     }
 
+    /// The flow that carries commands to this device at this topic already: what goes to one place is
+    /// merged, whichever port it comes from.
+    fn device_link(&self, device: &EntityId, topic: &str) -> Option<String> {
+        let same = |link: &&OutboundLink| {
+            let topics = self.devices.get(&link.id);
+            link.target == Target::Appliance(device.clone())
+                && topics.is_some_and(|topics| topics.command == topic)
+        };
+        Some(self.outbound.iter().find(same)?.id.clone())
+    }
+
     fn route(&mut self, topic: String, route: Route) {
         let routes = self.routes.entry(topic).or_default();
         if !routes.contains(&route) {
             routes.push(route);
         }
     }
+}
+
+/// What an appliance is. One without a model is asked what it shows where it has a topic to be asked on.
+fn model_of(appliance: &Appliance) -> DeviceModel {
+    let mut model = appliance.model.clone();
+    let undescribed = model == DeviceModel::unknown(model.other);
+    model.answers |= undescribed && appliance.topic.is_some();
+    model
 }
 
 /// Where the events of a binding travel.

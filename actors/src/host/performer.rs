@@ -227,7 +227,7 @@ impl Perform for Performer {
             Effect::Release { receipt } => self.around.receipts.sign(receipt),
             Effect::Send { link, envelopes } => self.send(&link, &envelopes),
             Effect::Actuate { link, command } => self.actuate(link, &command, role),
-            Effect::Compare { link, command } => self.compare(link, command, role),
+            Effect::Compare { link, properties } => self.compare(link, properties, role),
             Effect::Checkpoint { upto, meta } => self.checkpoint(upto, &meta, role),
             Effect::Bury { index, what, cause } => self.bury(index, &what, &cause),
             Effect::ReportUnknown { link, command } => {

@@ -133,6 +133,24 @@ pub struct ElementReport {
     pub queued: u64,
     /// Whether the store or the broker is out of reach, in plain words.
     pub trouble: Option<String>,
+    /// Commands that must not be repeated and of which nobody knows whether they were carried out.
+    #[serde(default)]
+    pub unknown: Vec<UnknownCommand>,
+}
+
+/// A command of unknown fate: a person has to say what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnknownCommand {
+    /// The flow.
+    pub link: String,
+    /// The appliance at its end; the binding, where that has no name.
+    pub appliance: Option<EntityId>,
+    /// The command.
+    pub position: Position,
+    /// Its identity, as a device and a person see it.
+    pub id: String,
+    /// What it asks for.
+    pub text: String,
 }
 
 /// Host to agent.

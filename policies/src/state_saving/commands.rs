@@ -1,17 +1,25 @@
 //! Commands to one appliance, which cannot save its own state: the element's log is its memory
 //! (paper, 4.2.1, logging at emission).
 //!
-//! A command is a map of properties. Of a `set` device only the newest value of each property counts,
-//! so what is outstanding is one merged command, however many were emitted: a recovery shows the
-//! final state and no intermediate one. Every other class is a queue, one command at a time.
+//! A command is a map of properties, and the device model says of each what repeating it does. Of
+//! properties that are set only the newest value counts, so what is outstanding of them is one merged
+//! command, however many were emitted: a recovery shows the final state and no intermediate one.
+//! What must not be repeated, and what warns people, is a queue, one command at a time.
 
-use alloc::collections::{BTreeMap, VecDeque};
+mod queue;
+mod relative;
+#[cfg(test)]
+mod tests;
+
+use alloc::collections::BTreeMap;
 use alloc::string::String;
-use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ActuationClass, Value};
+pub use self::queue::{Doubt, Finding, Unknown, Verdict};
+use self::queue::{Queue, SavedQueue};
+pub use self::relative::{Refused, resolve};
+use crate::model::{ActuationClass, DeviceModel, Evidence, Value};
 use crate::physical_world::Position;
 use crate::time::{Now, WallClock};
 
@@ -30,11 +38,26 @@ pub struct Command {
     pub properties: Properties,
 }
 
+/// A value that a device is to show.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Desired {
-    position: Position,
-    expires_at: Option<WallClock>,
-    value: Value,
+pub struct Desired {
+    /// The command that wants it.
+    pub position: Position,
+    /// Until when it is wanted; `None` is until overridden.
+    pub expires_at: Option<WallClock>,
+    /// The value.
+    pub value: Value,
+}
+
+/// Which of the two ways a command goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Lane {
+    /// With all others that set properties, the newest value of each.
+    #[serde(rename = "m")]
+    Merged,
+    /// By itself, in order.
+    #[serde(rename = "q")]
+    Queued,
 }
 
 /// What a checkpoint saves of the commands to one appliance.
@@ -42,16 +65,17 @@ struct Desired {
 pub struct SavedCommands {
     settled: Position,
     desired: BTreeMap<String, Desired>,
-    queue: VecDeque<Command>,
-    begun: Position,
+    queue: SavedQueue,
 }
 
 /// The sending end towards one appliance.
 #[derive(Clone, Debug)]
 pub struct Commands {
-    class: ActuationClass,
-    saved: SavedCommands,
-    in_flight: Option<Position>,
+    model: DeviceModel,
+    settled: Position,
+    desired: BTreeMap<String, Desired>,
+    queue: Queue,
+    in_flight: Option<(Lane, Position)>,
 }
 
 /// What is to be done next towards an appliance.
@@ -59,75 +83,94 @@ pub struct Commands {
 pub enum NextCommand {
     /// Send it.
     Send(Command),
-    /// Make it known to the log that it is about to be sent, then ask again.
-    Begin(Position),
+    /// Ask the device for this property, which shows whether the next command was carried out, and
+    /// say so with [`Commands::read`].
+    Read(String),
+    /// Make it known to the log that it is about to be sent.
+    Begin {
+        /// Which command.
+        position: Position,
+        /// How often people asked for it again.
+        attempt: u32,
+        /// What the device counted before.
+        counter: Option<Value>,
+    },
 }
 
 impl Commands {
     /// Nothing emitted yet.
     #[must_use]
-    pub fn new(class: ActuationClass) -> Self {
+    pub fn new(model: DeviceModel) -> Self {
         Self {
-            class,
-            saved: SavedCommands::default(),
+            model,
+            settled: Position::default(),
+            desired: BTreeMap::new(),
+            queue: Queue::default(),
             in_flight: None,
         }
     }
 
+    /// What the device is.
+    #[must_use]
+    pub fn model(&self) -> &DeviceModel {
+        &self.model
+    }
+
     /// What a checkpoint is to save.
     #[must_use]
-    pub fn saved(&self) -> &SavedCommands {
-        &self.saved
+    pub fn saved(&self) -> SavedCommands {
+        SavedCommands {
+            settled: self.settled,
+            desired: self.desired.clone(),
+            queue: self.queue.saved().clone(),
+        }
     }
 
     /// How many commands or properties wait to be carried out.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.saved.desired.len() + self.saved.queue.len()
+        self.desired.len() + self.queue.waiting()
+    }
+
+    /// The commands of which nobody knows whether they were carried out, until a person says so.
+    pub fn unknown(&self) -> impl Iterator<Item = &Unknown> {
+        self.queue.saved().unknown()
     }
 
     /// Goes back to what a checkpoint saved, keeping what has been learnt since.
     pub fn restore(&mut self, saved: SavedCommands) {
-        let settled = self.saved.settled.max(saved.settled);
-        let begun = self.saved.begun.max(saved.begun);
-        self.saved = saved;
-        self.saved.begun = begun;
-        self.settle(settled);
+        let settled = self.settled.max(saved.settled);
+        self.desired = saved.desired;
+        self.queue.restore(saved.queue);
+        self.settle_merged(settled);
     }
 
-    /// Takes a command that a handler emitted; one that was settled before is passed over.
+    /// Takes a command that a handler emitted; what was settled before is passed over.
     pub fn emitted(&mut self, command: Command) {
-        if command.position <= self.saved.settled {
-            return;
-        }
         let Command {
             position,
             expires_at,
             properties,
         } = command;
-        match self.class {
-            ActuationClass::Set => {
-                for (name, value) in properties {
-                    self.saved.desired.insert(
-                        name,
-                        Desired {
-                            position,
-                            expires_at,
-                            value,
-                        },
-                    );
-                }
-            }
-            ActuationClass::Delta
-            | ActuationClass::Irreversible
-            | ActuationClass::Keyed
-            | ActuationClass::Alarm => {
-                self.saved.queue.push_back(Command {
+        let mut by_itself = Properties::new();
+        for (name, value) in properties {
+            if class_of(&self.model, &name) != ActuationClass::Set {
+                by_itself.insert(name, value);
+            } else if position > self.settled {
+                let desired = Desired {
                     position,
                     expires_at,
-                    properties,
-                });
+                    value,
+                };
+                self.desired.insert(name, desired);
             }
+        }
+        if !by_itself.is_empty() {
+            self.queue.emitted(Command {
+                position,
+                expires_at,
+                properties: by_itself,
+            });
         }
     }
 
@@ -137,45 +180,57 @@ impl Commands {
         if self.in_flight.is_some() {
             return None;
         }
-        let command = match self.class {
-            ActuationClass::Set => self.merged(now)?,
-            ActuationClass::Delta
-            | ActuationClass::Irreversible
-            | ActuationClass::Keyed
-            | ActuationClass::Alarm => {
-                self.saved
-                    .queue
-                    .retain(|command| now.surely_before(command.expires_at));
-                self.saved.queue.front()?.clone()
+        let merged = self.merged(now);
+        let queued = self.queue.next(&self.model, now);
+        let (lane, command) = match (merged, queued) {
+            (_, Some(step @ (NextCommand::Read(_) | NextCommand::Begin { .. }))) => {
+                return Some(step);
             }
+            (Some(merged), Some(NextCommand::Send(queued))) => {
+                if merged.position <= queued.position {
+                    (Lane::Merged, merged)
+                } else {
+                    (Lane::Queued, queued)
+                }
+            }
+            (Some(merged), None) => (Lane::Merged, merged),
+            (None, Some(NextCommand::Send(queued))) => (Lane::Queued, queued),
+            (None, None) => return None,
         };
-        if !self.class.may_repeat() && self.saved.begun < command.position {
-            return Some(NextCommand::Begin(command.position));
-        }
-        self.in_flight = Some(command.position);
+        self.in_flight = Some((lane, command.position));
         Some(NextCommand::Send(command))
     }
 
-    /// The log knows that the command at `position` is about to be sent.
-    pub fn begun(&mut self, position: Position) {
-        self.saved.begun = self.saved.begun.max(position);
+    /// The device was asked what it counts, before a command that must not be repeated; `None` if it
+    /// did not answer.
+    pub fn read(&mut self, counter: Option<Value>) {
+        self.queue.read(counter);
     }
 
-    /// The commands up to `position` were carried out or given up.
-    pub fn settle(&mut self, position: Position) {
-        self.saved.settled = self.saved.settled.max(position);
-        self.saved
-            .desired
-            .retain(|_, desired| desired.position > position);
-        self.saved
-            .queue
-            .retain(|command| command.position > position);
-        if self
-            .in_flight
-            .is_some_and(|in_flight| in_flight <= position)
-        {
-            self.in_flight = None;
+    /// The log knows that a command is about to be sent.
+    pub fn begun(&mut self, position: Position, attempt: u32, counter: Option<Value>) {
+        self.queue.begun(position, attempt, counter);
+    }
+
+    /// The device took the command in flight, or it is given up. Returns which way it went, for the
+    /// log; `None` if no command at this position is in flight.
+    pub fn taken(&mut self, position: Position) -> Option<Lane> {
+        let (lane, _) = self.in_flight.take_if(|(_, at)| *at == position)?;
+        match lane {
+            Lane::Merged => self.settle_merged(position),
+            Lane::Queued => self.queue.settled(position),
         }
+        Some(lane)
+    }
+
+    /// The log says that the commands that went this way, up to `position`, are settled.
+    pub fn settle(&mut self, lane: Lane, position: Position) {
+        match lane {
+            Lane::Merged => self.settle_merged(position),
+            Lane::Queued => self.queue.settle_for_good(position),
+        }
+        self.in_flight
+            .take_if(|(flying, at)| *flying == lane && *at <= position);
     }
 
     /// The command in flight was not taken; it will be offered again.
@@ -183,183 +238,102 @@ impl Commands {
         self.in_flight = None;
     }
 
-    /// After a recovery: the commands that may or may not have been carried out and must not be
-    /// repeated. They are given up; a person has to look.
-    pub fn ambiguous(&mut self) -> Vec<Command> {
-        if self.class.may_repeat() || self.in_flight.is_some() {
-            return Vec::new();
-        }
-        // Exactly the one that was begun: what stands before it had expired and was passed over.
-        let begun = self.saved.begun;
-        let unknown: Vec<_> = self
-            .saved
-            .queue
-            .iter()
-            .filter(|command| command.position == begun)
-            .cloned()
-            .collect();
-        if let Some(last) = unknown.last() {
-            self.settle(last.position);
-        }
-        unknown
+    /// Nobody knows whether the command in flight was taken. Returns whether that has to be found
+    /// out; if not, it is offered again.
+    pub fn doubted(&mut self, position: Position) -> bool {
+        self.in_flight.take_if(|(_, at)| *at == position);
+        self.doubt().is_some()
     }
 
-    /// After a recovery: what the device is to show at last, if it can be asked whether it does.
+    /// The command that may or may not have been carried out and must not be repeated, and what of
+    /// the device shows which: there is at most one.
     #[must_use]
-    pub fn to_compare(&self, now: Now) -> Option<Command> {
-        match self.class {
-            ActuationClass::Set if self.in_flight.is_none() => self.clone().merged(now),
-            ActuationClass::Set
-            | ActuationClass::Delta
-            | ActuationClass::Irreversible
-            | ActuationClass::Keyed
-            | ActuationClass::Alarm => None,
+    pub fn doubt(&self) -> Option<Doubt<'_>> {
+        match self.in_flight {
+            Some((Lane::Queued, _)) => None,
+            Some((Lane::Merged, _)) | None => self.queue.doubt(&self.model),
         }
     }
 
-    /// The device shows these properties already as the commands up to `position` wanted them.
-    /// Returns whether nothing of those commands is left to do.
-    pub fn shown(&mut self, position: Position, names: &[String]) -> bool {
-        let still =
-            |name: &String, desired: &Desired| desired.position > position || !names.contains(name);
-        self.saved
-            .desired
-            .retain(|name, desired| still(name, desired));
-        let done = self
-            .saved
-            .desired
-            .values()
-            .all(|desired| desired.position > position);
-        if done {
-            self.settle(position);
+    /// The device shows that the command in doubt was carried out.
+    pub fn settle_in_doubt(&mut self, position: Position) {
+        self.queue.settled(position);
+    }
+
+    /// What a device's answer says of what it counts, if it counts.
+    #[must_use]
+    pub fn counter_in(&self, shown: &Properties) -> Option<Value> {
+        match &self.model.evidence {
+            Some(Evidence::Counter(counter)) => shown.get(counter).cloned(),
+            Some(Evidence::LastCommand(_)) | None => None,
         }
-        done
+    }
+
+    /// Nobody knows whether a command was carried out: it waits for a person's word.
+    pub fn give_over(&mut self, position: Position) {
+        self.queue.give_over(position);
+    }
+
+    /// The log says what is held of a command of unknown fate. Returns whether it was one.
+    pub fn judged(&mut self, position: Position, verdict: Verdict, at: WallClock) -> bool {
+        self.queue.judged(position, verdict, at)
+    }
+
+    /// From here on the device is to show exactly this, whatever was outstanding.
+    pub fn show(&mut self, target: BTreeMap<String, Desired>) {
+        self.desired = target;
+    }
+
+    /// What the device is to show, and does not as far as is known.
+    #[must_use]
+    pub fn desired(&self) -> &BTreeMap<String, Desired> {
+        &self.desired
+    }
+
+    /// The device shows these properties: what is as it is to be is not sent. Returns up to where
+    /// commands are settled by that, if none is left.
+    pub fn shown(&mut self, shown: &Properties) -> Option<Position> {
+        let positions = self.desired.values().map(|desired| desired.position);
+        let newest = positions.max()?;
+        let as_wanted = |name: &String, desired: &Desired| {
+            shown
+                .get(name)
+                .is_some_and(|value| value.means(&desired.value))
+        };
+        self.desired
+            .retain(|name, desired| !as_wanted(name, desired));
+        if !self.desired.is_empty() {
+            return None;
+        }
+        let news = newest > self.settled;
+        self.settle_merged(newest);
+        news.then_some(newest)
+    }
+
+    fn settle_merged(&mut self, position: Position) {
+        self.settled = self.settled.max(position);
+        self.desired
+            .retain(|_, desired| desired.position > position);
     }
 
     fn merged(&mut self, now: Now) -> Option<Command> {
-        self.saved
-            .desired
+        self.desired
             .retain(|_, desired| now.surely_before(desired.expires_at));
-        let position = self
-            .saved
-            .desired
-            .values()
-            .map(|desired| desired.position)
-            .max()?;
-        let expires_at = self
-            .saved
-            .desired
-            .values()
-            .filter_map(|desired| desired.expires_at)
-            .min();
+        let all = || self.desired.values();
         let value = |(name, desired): (&String, &Desired)| (name.clone(), desired.value.clone());
-        let properties = self.saved.desired.iter().map(value).collect();
         Some(Command {
-            position,
-            expires_at,
-            properties,
+            position: all().map(|desired| desired.position).max()?,
+            expires_at: all().filter_map(|desired| desired.expires_at).min(),
+            properties: self.desired.iter().map(value).collect(),
         })
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn command(index: u64, expires_at: Option<i64>, properties: &[(&str, u8)]) -> Command {
-        let value =
-            |(name, value): &(&str, u8)| ((*name).into(), Value::Integer(i64::from(*value)));
-        Command {
-            position: Position::new(1, index, 0),
-            expires_at: expires_at.map(WallClock),
-            properties: properties.iter().map(value).collect(),
-        }
+/// What repeating a command to a property does; a step from where nobody knows cannot be repeated.
+fn class_of(model: &DeviceModel, property: &str) -> ActuationClass {
+    let known = model.properties.get(property);
+    if known.is_some_and(|property| property.relative.is_some()) {
+        return ActuationClass::Irreversible;
     }
-
-    fn at(wall: i64) -> Now {
-        Now {
-            wall: WallClock(wall),
-            ..Now::default()
-        }
-    }
-
-    #[test]
-    fn a_recovery_sends_one_command_with_the_final_value_of_each_property() {
-        let mut lamp = Commands::new(ActuationClass::Set);
-        lamp.emitted(command(1, None, &[("state", 1), ("brightness", 9)]));
-        lamp.emitted(command(2, None, &[("state", 0)]));
-        lamp.emitted(command(3, None, &[("state", 1)]));
-        assert_eq!(
-            lamp.next(at(0)),
-            Some(NextCommand::Send(command(
-                3,
-                None,
-                &[("brightness", 9), ("state", 1)]
-            )))
-        );
-        assert_eq!(lamp.next(at(0)), None);
-    }
-
-    #[test]
-    fn an_expired_lock_still_cancels_the_unlock_before_it() {
-        let mut door = Commands::new(ActuationClass::Set);
-        door.emitted(command(1, Some(1_000), &[("lock", 0)]));
-        door.emitted(command(2, Some(10), &[("lock", 1)]));
-        assert_eq!(door.next(at(50)), None);
-    }
-
-    #[test]
-    fn what_was_settled_is_passed_over_at_replay() {
-        let mut lamp = Commands::new(ActuationClass::Set);
-        lamp.settle(Position::new(1, 2, 0));
-        lamp.emitted(command(2, None, &[("state", 1)]));
-        assert_eq!(lamp.next(at(0)), None);
-    }
-
-    #[test]
-    fn an_irreversible_command_is_begun_in_the_log_before_it_is_sent_and_never_repeated() {
-        let mut pump = Commands::new(ActuationClass::Irreversible);
-        pump.emitted(command(1, None, &[("dose", 2)]));
-        assert_eq!(
-            pump.next(at(0)),
-            Some(NextCommand::Begin(Position::new(1, 1, 0)))
-        );
-        pump.begun(Position::new(1, 1, 0));
-        let saved = pump.saved().clone();
-        assert_eq!(
-            pump.next(at(0)),
-            Some(NextCommand::Send(command(1, None, &[("dose", 2)])))
-        );
-
-        let mut recovered = Commands::new(ActuationClass::Irreversible);
-        recovered.restore(saved);
-        assert_eq!(recovered.ambiguous(), [command(1, None, &[("dose", 2)])]);
-        assert_eq!(recovered.next(at(0)), None);
-    }
-
-    #[test]
-    fn a_command_that_expired_before_the_one_begun_after_it_is_not_in_doubt() {
-        let mut pump = Commands::new(ActuationClass::Irreversible);
-        pump.emitted(command(1, Some(10), &[("dose", 1)]));
-        pump.emitted(command(2, None, &[("dose", 2)]));
-        let second = Position::new(1, 2, 0);
-        assert_eq!(pump.next(at(50)), Some(NextCommand::Begin(second)));
-        let mut recovered = Commands::new(ActuationClass::Irreversible);
-        recovered.emitted(command(1, Some(10), &[("dose", 1)]));
-        recovered.emitted(command(2, None, &[("dose", 2)]));
-        recovered.begun(second);
-        assert_eq!(recovered.ambiguous(), [command(2, None, &[("dose", 2)])]);
-        assert_eq!(recovered.next(at(50)), None);
-    }
-
-    #[test]
-    fn a_property_the_device_shows_already_is_not_sent() {
-        let mut lamp = Commands::new(ActuationClass::Set);
-        lamp.emitted(command(1, None, &[("state", 1), ("brightness", 9)]));
-        assert!(!lamp.shown(Position::new(1, 1, 0), &["state".into()]));
-        assert_eq!(
-            lamp.next(at(0)),
-            Some(NextCommand::Send(command(1, None, &[("brightness", 9)])))
-        );
-    }
+    model.class_of(property)
 }

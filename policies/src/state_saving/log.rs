@@ -5,8 +5,10 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use super::commands::{Lane, Verdict};
 use crate::ids::EntityId;
-use crate::physical_world::{EventId, Position};
+use crate::model::Value;
+use crate::physical_world::{EventId, Key, Position};
 use crate::time::WallClock;
 
 /// Something that arrived on a binding.
@@ -49,8 +51,67 @@ pub struct Timed {
     pub payload: Vec<u8>,
 }
 
-/// One entry of the log. Its index is its place: a batch says the index of its first record.
+/// A command that is about to be sent and must not be sent twice.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Begun {
+    /// The flow.
+    #[serde(rename = "f")]
+    pub link: String,
+    /// The command.
+    #[serde(rename = "i")]
+    pub position: Position,
+    /// How often people asked for it again.
+    #[serde(rename = "n")]
+    pub attempt: u32,
+    /// What the device counted before, where that shows whether it was carried out.
+    #[serde(rename = "c")]
+    pub counter: Option<Value>,
+}
+
+/// Commands that were carried out or given up: no replay sends them again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// The flow.
+    #[serde(rename = "f")]
+    pub link: String,
+    /// Which way they went.
+    #[serde(rename = "w")]
+    pub lane: Lane,
+    /// The newest of them; the only one, where each goes by itself.
+    #[serde(rename = "i")]
+    pub position: Position,
+}
+
+/// What is held of a command of which nobody knew whether it was carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judged {
+    /// The flow.
+    #[serde(rename = "f")]
+    pub link: String,
+    /// The command.
+    #[serde(rename = "i")]
+    pub position: Position,
+    /// What is held of it.
+    #[serde(rename = "v")]
+    pub verdict: Verdict,
+}
+
+/// A quantity whose last command is no longer valid: its device goes back to what its model says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reverted {
+    /// The quantity.
+    #[serde(rename = "q")]
+    pub key: Key,
+    /// The event whose validity ended; if another one overrode it meanwhile, nothing is done.
+    #[serde(rename = "e")]
+    pub event: EventId,
+    /// What it goes back to.
+    #[serde(rename = "t")]
+    pub to: Value,
+}
+
+/// One entry of the log. Its index is its place: a batch says the index of its first record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Record {
     /// An event was received; it is folded into the state.
     #[serde(rename = "e")]
@@ -68,14 +129,20 @@ pub enum Record {
     },
     /// The commands at these places are about to be sent and must not be sent twice.
     #[serde(rename = "b")]
-    Begun(Vec<(String, Position)>),
+    Begun(Vec<Begun>),
     /// The commands up to these places were carried out or given up: no replay sends them again.
     #[serde(rename = "d")]
-    Done(Vec<(String, Position)>),
+    Done(Vec<Settled>),
+    /// Something is held of a command of unknown fate.
+    #[serde(rename = "j")]
+    Judged(Judged),
+    /// The validity of what was commanded ended.
+    #[serde(rename = "r")]
+    Reverted(Vec<Reverted>),
 }
 
 /// What one append adds to the log: one stream entry, whatever it holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Batch {
     /// The index of the first record; at least 1.
     pub first: u64,

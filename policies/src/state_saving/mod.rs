@@ -13,9 +13,12 @@ pub use checkpoint::{FieldDelta, Fields, delta};
 pub use choose::{
     Destination, FlowSaving, SavingPolicy, SavingReason, Site, Strategy, Timing, choose,
 };
-pub use commands::{Command, Commands, NextCommand, Properties, SavedCommands};
+pub use commands::{
+    Command, Commands, Desired, Doubt, Finding, Lane, NextCommand, Properties, Refused,
+    SavedCommands, Unknown, Verdict, resolve,
+};
 pub use identity::{Arrival, Inbound, WINDOW_MAX};
-pub use log::{Batch, Event, Record, Timed};
+pub use log::{Batch, Begun, Event, Judged, Record, Reverted, Settled, Timed};
 pub use outbox::{Outbox, RESEND_MAX, SavedOutbox};
 pub use repeats::{REMEMBERED_MAX, Repeats, digest};
 pub use timers::{Missed, Timer, TimerChange, Timers, monotonic_at};

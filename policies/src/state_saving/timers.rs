@@ -120,6 +120,11 @@ impl Timers {
         self.fired.insert(fired.key.clone(), fired.due_at);
     }
 
+    /// The timers that are set, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &Timer)> {
+        self.set.iter()
+    }
+
     /// Drops what came due during an outage that ends at `now` and asked not to fire late.
     pub fn drop_missed(&mut self, now: Now) {
         self.set.retain(|key, timer| {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::machine::Machine;
-use lamplighter_policies::model::{ActuationClass, CheckpointPolicy, Value};
+use lamplighter_policies::model::{ActuationClass, CheckpointPolicy, DeviceModel, Evidence, Value};
 use lamplighter_policies::physical_world::Position;
 use lamplighter_policies::protocol::cell::{
     Cause, Cell, CellSettings, Effect, Emitted, Handled, InboundLink, Input, Meta, OutboundLink,
@@ -329,7 +329,7 @@ impl House {
                 self.transmit(again);
             }
             Effect::Actuate { link, command } => self.actuate(&link, command),
-            Effect::Compare { link, command } => self.compare(link, &command),
+            Effect::Compare { link, properties } => self.compare(link, &properties),
             Effect::ReportUnknown { command, .. } => self.unknown.push(command.position),
             Effect::GiveUp { cause, .. } => panic!("gave up: {cause}"),
             Effect::Ready { .. } | Effect::Mended { .. } => {}
@@ -400,6 +400,7 @@ impl House {
         let handled = Handled {
             emitted,
             timers: vec![],
+            sensed: Default::default(),
         };
         self.tell(Input::Handled {
             index: task.index,
@@ -451,20 +452,15 @@ impl House {
         );
     }
 
-    fn compare(&mut self, link: String, command: &Command) {
+    fn compare(&mut self, link: String, properties: &[String]) {
         let device = &self.devices[self.device(&link)];
-        let same = |(name, value): &(&String, &Value)| {
-            device
-                .shows
-                .get(*name)
-                .is_some_and(|shown| shown.means(value))
-        };
-        let shown = command.properties.iter().filter(same);
-        let shown = shown.map(|(name, _)| name.clone()).collect();
+        let asked = |(name, _): &(&String, &Value)| properties.contains(name);
+        let shown = device.shows.iter().filter(asked);
+        let shown = shown.map(|(name, value)| (name.clone(), value.clone()));
         let (shown, delay) = if device.answers {
-            (shown, self.delay(40))
+            (Some(shown.collect()), self.delay(40))
         } else {
-            (Vec::new(), 200)
+            (None, 200)
         };
         self.answer(delay, Input::Compared { link, shown });
     }
@@ -486,10 +482,19 @@ fn devices(dice: &mut Dice) -> Vec<Device> {
         ][usize::try_from(dice.below(6)).expect("small")],
         answers: dice.one_in(2),
         counts: dice.one_in(2),
-        shows: Default::default(),
+        shows: [("count".to_owned(), Value::Integer(0))].into(),
         trace: Vec::new(),
     };
     NAMES.iter().take(count).map(device).collect()
+}
+
+fn modelled(device: &Device) -> (EntityId, DeviceModel) {
+    let model = DeviceModel {
+        evidence: device.counts.then(|| Evidence::Counter("count".into())),
+        answers: device.answers,
+        ..DeviceModel::unknown(device.class)
+    };
+    (id(device.name), model)
 }
 
 fn settings(devices: &[Device]) -> CellSettings {
@@ -497,7 +502,7 @@ fn settings(devices: &[Device]) -> CellSettings {
         id: device.name.into(),
         port: device.name.into(),
         prefix: vec![],
-        target: Target::Appliance(device.class),
+        target: Target::Appliance(id(device.name)),
         valid_for: None,
     });
     CellSettings {
@@ -507,6 +512,7 @@ fn settings(devices: &[Device]) -> CellSettings {
             kind: Source::Element,
         }],
         outbound: outbound.collect(),
+        devices: devices.iter().map(modelled).collect(),
         checkpoint: CheckpointPolicy {
             every: 7,
             interval: Duration::from_millis(400),

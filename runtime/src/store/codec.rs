@@ -180,7 +180,7 @@ impl fmt::Display for Place<'_> {
 #[cfg(test)]
 mod tests {
     use lamplighter_policies::physical_world::{EventId, Position};
-    use lamplighter_policies::state_saving::{Event, Timed};
+    use lamplighter_policies::state_saving::{Event, Lane, Settled, Timed};
     use lamplighter_policies::time::WallClock;
     use proptest::prelude::*;
 
@@ -374,7 +374,11 @@ mod tests {
                 index: 3,
                 cause: "it panicked twice".to_owned(),
             },
-            Record::Done(vec![(lamp().to_string(), Position::new(0, 2, 1))]),
+            Record::Done(vec![Settled {
+                link: lamp().to_string(),
+                lane: Lane::Merged,
+                position: Position::new(0, 2, 1),
+            }]),
         ]
     }
 

@@ -97,6 +97,7 @@ fn report(request: u64, element: &EntityId, epoch: u64) -> FromHost {
             unacknowledged: 0,
             queued: 0,
             trouble: None,
+            unknown: Vec::new(),
         },
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::Value;
-use lamplighter_policies::model::{ActuationClass, CheckpointPolicy};
+use lamplighter_policies::model::{ActuationClass, CheckpointPolicy, DeviceModel};
 use lamplighter_policies::protocol::cell::{
     Cause, CellSettings, Emitted, InboundLink, Meta, OutboundLink, Source, Target,
 };
@@ -112,8 +112,13 @@ pub(super) fn settings(element: &EntityId) -> CellSettings {
         ],
         outbound: vec![
             outbound("out", Target::Element),
-            outbound("act", Target::Appliance(ActuationClass::Irreversible)),
+            outbound("act", Target::Appliance(id("act"))),
         ],
+        devices: [(
+            id("act"),
+            DeviceModel::unknown(ActuationClass::Irreversible),
+        )]
+        .into(),
         checkpoint: CheckpointPolicy {
             every: 5,
             interval: std::time::Duration::from_secs(1),
@@ -142,6 +147,8 @@ pub(super) fn fields_of(meta: &Meta) -> Fields {
         part("@commands", &meta.commands),
         part("@timers", &meta.timers),
         part("@remembered", &meta.remembered),
+        part("@world", &meta.world),
+        part("@explanation", &meta.explanation),
     ])
 }
 
@@ -158,6 +165,8 @@ pub(super) fn meta_of(fields: &Fields) -> Meta {
         commands: part(fields, "@commands"),
         timers: part(fields, "@timers"),
         remembered: part(fields, "@remembered"),
+        world: part(fields, "@world"),
+        explanation: part(fields, "@explanation"),
     }
 }
 

@@ -387,7 +387,7 @@ impl<S: StableStore + 'static, H: Hazard> World<S, H> {
                 self.outside.unknown.insert(command.position);
             }
             Effect::Compare { link, .. } => {
-                let shown = Vec::new();
+                let shown = None;
                 self.process()
                     .answers
                     .push_back(Input::Compared { link, shown });
@@ -470,7 +470,11 @@ impl<S: StableStore + 'static, H: Hazard> World<S, H> {
         let state = process.state.as_mut().expect("an instance");
         let emitted = outputs(state, payload[0]);
         let timers = Vec::new();
-        let handled = Handled { emitted, timers };
+        let handled = Handled {
+            emitted,
+            timers,
+            ..Handled::default()
+        };
         Input::Handled { index, handled }
     }
 }

@@ -125,7 +125,9 @@ fn damage_is_told_and_not_folded() {
 }
 
 fn state_of(saved: &Saved) -> (serde_json::Value, Vec<(u64, String)>) {
-    let FoldedState { state, left_out } = folded(&kind(), &spec(), saved).unwrap();
+    let FoldedState {
+        state, left_out, ..
+    } = folded(&kind(), &spec(), saved).unwrap();
     (state, left_out)
 }
 

@@ -117,7 +117,12 @@ impl Cell {
         let Some(receipt) = receipt else { return };
         let of_link = |waiting: &&mut Waiting| match &waiting.record {
             Record::Event(event) => event.binding == *link,
-            Record::Timer(_) | Record::Skipped { .. } | Record::Begun(_) | Record::Done(_) => false,
+            Record::Timer(_)
+            | Record::Skipped { .. }
+            | Record::Begun(_)
+            | Record::Done(_)
+            | Record::Judged(_)
+            | Record::Reverted(_) => false,
         };
         let in_flight = self
             .log
@@ -317,6 +322,7 @@ impl Cell {
             Record::Event(event) if event.binding == *link => Some(event.after),
             Record::Event(_) | Record::Timer(_) | Record::Skipped { .. } => None,
             Record::Begun(_) | Record::Done(_) => None,
+            Record::Judged(_) | Record::Reverted(_) => None,
         };
         let in_flight = self.log.in_flight.iter().flat_map(|batch| &batch.records);
         let upto = in_flight
@@ -462,6 +468,6 @@ fn size(record: &Record) -> usize {
         Record::Event(event) => event.payload.len(),
         Record::Timer(timed) => timed.payload.len(),
         Record::Skipped { cause, .. } => cause.len(),
-        Record::Begun(_) | Record::Done(_) => 0,
+        Record::Begun(_) | Record::Done(_) | Record::Judged(_) | Record::Reverted(_) => 0,
     }
 }

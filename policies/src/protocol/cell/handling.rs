@@ -54,20 +54,26 @@ impl Cell {
             Record::Skipped { .. } => self.log.handled = index,
             Record::Begun(begun) => {
                 self.log.handled = index;
-                for (link, position) in begun {
-                    if let Some(commands) = self.commands.get_mut(&link) {
-                        commands.begun(position);
+                for begun in begun {
+                    if let Some(commands) = self.commands.get_mut(&begun.link) {
+                        commands.begun(begun.position, begun.attempt, begun.counter);
                     }
-                    self.actuate(now, &link, effects);
+                    self.actuate(now, &begun.link, effects);
                 }
             }
             Record::Done(done) => {
                 self.log.handled = index;
-                for (link, position) in done {
-                    if let Some(commands) = self.commands.get_mut(&link) {
-                        commands.settle(position);
-                    }
+                for settled in &done {
+                    self.fold_settled(settled);
                 }
+            }
+            Record::Judged(judged) => {
+                self.log.handled = index;
+                self.fold_judged(now, logged_at, &judged, effects);
+            }
+            Record::Reverted(reverted) => {
+                self.log.handled = index;
+                self.fold_reverted(now, (index, logged_at), reverted, effects);
             }
         }
     }
@@ -91,6 +97,7 @@ impl Cell {
         effects: &mut Vec<Effect>,
     ) {
         self.remember(&event);
+        let sensed = self.source(&event.binding, Source::Device).is_some();
         let Event {
             binding,
             id,
@@ -107,12 +114,14 @@ impl Cell {
             expires_at,
             what: format!("event {id} on {binding}"),
             binding: Some((binding, id.position)),
+            occurred: sensed.then(|| (id.clone(), occurred_at)),
         };
         let input = TaskInput::Event {
             id,
             occurred_at,
             expires_at,
             payload,
+            sensed,
         };
         self.hand_over(handling, input, effects);
     }
@@ -138,6 +147,7 @@ impl Cell {
             expires_at,
             what: format!("timer {key:?}"),
             binding: None,
+            occurred: None,
         };
         self.hand_over(
             handling,
@@ -192,8 +202,11 @@ impl Cell {
         for change in handled.timers {
             self.timers.change(change);
         }
+        if let Some((event, occurred_at)) = &handling.occurred {
+            self.fold_sensed(event, *occurred_at, handling.expires_at, handled.sensed);
+        }
         if !handling.expired {
-            self.emit(&handling, handled.emitted);
+            self.emit(&handling, handled.emitted, effects);
         }
         if self.is_live() {
             self.send(now, effects);

@@ -1,5 +1,6 @@
 //! What a cell is told and what it asks for.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -7,11 +8,12 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Explanation;
 use crate::ids::EntityId;
-use crate::physical_world::{EventId, Position};
+use crate::physical_world::{EventId, Position, World};
 use crate::protocol::messages::{ElementReport, Envelope};
 use crate::state_saving::{
-    Batch, Command, Properties, Record, SavedCommands, SavedOutbox, TimerChange, Timers,
+    Batch, Command, Properties, Record, SavedCommands, SavedOutbox, TimerChange, Timers, Verdict,
 };
 use crate::time::WallClock;
 
@@ -87,8 +89,8 @@ pub enum Input {
     Compared {
         /// The flow.
         link: String,
-        /// The properties that are already as they are to be.
-        shown: Vec<String>,
+        /// What it shows; `None` if it did not answer in time.
+        shown: Option<Properties>,
     },
     /// The checkpoint is in the store.
     Checkpointed {
@@ -109,6 +111,22 @@ pub enum Input {
     Connected,
     /// Handle what is there, take a last checkpoint and stop.
     StopRequested,
+    /// Nobody knows whether a command reached its appliance.
+    Doubted {
+        /// The flow.
+        link: String,
+        /// The command.
+        position: Position,
+    },
+    /// A person says what became of a command of unknown fate.
+    Judged {
+        /// The flow.
+        link: String,
+        /// The command.
+        position: Position,
+        /// What is held of it.
+        verdict: Verdict,
+    },
 }
 
 /// What a device said.
@@ -174,6 +192,12 @@ pub struct Meta {
     pub timers: Timers,
     /// Per binding to a device, digests of the last events that the state has folded.
     pub remembered: BTreeMap<EntityId, Vec<u64>>,
+    /// What is known of the physical world.
+    #[serde(default)]
+    pub world: World,
+    /// What the last recovery did; `None` if there was none.
+    #[serde(default)]
+    pub explanation: Option<Box<Explanation>>,
 }
 
 /// What a handler asked for.
@@ -183,6 +207,9 @@ pub struct Handled {
     pub emitted: Vec<Emitted>,
     /// Timers set and cancelled, in order.
     pub timers: Vec<TimerChange>,
+    /// What the device shows that said the event, where [`TaskInput::Event`] asks for it: the same in
+    /// every replay.
+    pub sensed: Properties,
 }
 
 /// One output of a handler.
@@ -226,6 +253,8 @@ pub enum TaskInput {
         expires_at: Option<WallClock>,
         /// The input, encoded.
         payload: Vec<u8>,
+        /// Whether a device said it: then what it shows is to be told in [`Handled::sensed`].
+        sensed: bool,
     },
     /// One of its own timers.
     Timer {
@@ -282,19 +311,20 @@ pub enum Effect {
         /// The events.
         envelopes: Vec<Envelope>,
     },
-    /// Send a command to an appliance; answer with [`Input::Settled`] or [`Input::Returned`].
+    /// Send a command to an appliance; answer with [`Input::Settled`], [`Input::Returned`] or
+    /// [`Input::Doubted`].
     Actuate {
         /// The flow.
         link: String,
         /// The command.
         command: Command,
     },
-    /// Ask an appliance whether it shows this already; answer with [`Input::Compared`].
+    /// Ask an appliance what it shows; answer with [`Input::Compared`].
     Compare {
         /// The flow.
         link: String,
-        /// What it is to show.
-        command: Command,
+        /// Which of its properties.
+        properties: Vec<String>,
     },
     /// Save the state as it is at this instant, and this beside it; answer with
     /// [`Input::Checkpointed`] or [`Input::CheckpointFailed`].
@@ -313,7 +343,8 @@ pub enum Effect {
         /// Why.
         cause: String,
     },
-    /// Tell people that a command was sent or not, nobody knows, and will not be repeated.
+    /// Tell people that a command was sent or not, nobody knows, and will not be repeated unless one of
+    /// them says so with [`Input::Judged`].
     ReportUnknown {
         /// The flow.
         link: String,

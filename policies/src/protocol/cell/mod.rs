@@ -5,28 +5,37 @@
 //! under the same ids. What the element asks of the outside world is effects; nothing here fails.
 
 mod appending;
+mod explanation;
 mod handling;
 mod input;
 mod outgoing;
 mod recovering;
 mod settings;
+mod showing;
 #[cfg(test)]
 mod tests;
+mod world;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+pub use explanation::{Explanation, FlowExplanation, Held, Overridden, TimerFate};
 pub use input::{Cause, Effect, Emitted, Handled, Input, Meta, Restored, Sensed, Task, TaskInput};
 pub use settings::{CellSettings, InboundLink, OutboundLink, Source, Target};
 
+use self::showing::Showing;
+use self::world::Surroundings;
+
 use crate::ids::EntityId;
 use crate::machine::Machine;
-use crate::physical_world::Position;
+use crate::physical_world::{EventId, Position};
 use crate::protocol::messages::ElementReport;
 use crate::restart::RestartHistory;
-use crate::state_saving::{Commands, Inbound, Outbox, Record, Repeats, Timers, monotonic_at};
+use crate::state_saving::{
+    Commands, Inbound, Outbox, Record, Repeats, Settled, Timers, monotonic_at,
+};
 use crate::time::{Monotonic, Now, WallClock};
 
 /// The machine of one element.
@@ -58,16 +67,20 @@ pub struct Cell {
     skipped: BTreeSet<u64>,
     /// The decision to leave a record out, to be logged before anything goes on.
     giving_up: Option<Record>,
-    /// Flows whose appliance is being asked what it shows, and about which command.
-    comparing: BTreeMap<String, Position>,
+    /// What is known of the physical world.
+    surroundings: Surroundings,
+    /// Which appliances are being asked what they show.
+    showing: Showing,
+    /// What the last recovery did.
+    explanation: Option<Explanation>,
+    /// Where the last replay began and ended.
+    recovering_from: (u64, u64),
     lineage: u32,
     connected: bool,
     announced: bool,
     timer_deadline: Option<Monotonic>,
     mended: Option<String>,
     replayed: (u64, Duration),
-    /// Per flow, the newest command whose beginning is on its way to the log.
-    begin_asked: BTreeMap<String, Position>,
     stop_requested: bool,
 }
 
@@ -82,19 +95,17 @@ struct Counters {
     duplicates: u64,
     /// Arrivals that contradict what their source sent before.
     diverged: u64,
-    /// Irreversible commands of unknown fate.
-    unknown: u64,
     /// What devices said without waiting for an answer while the mailbox was full.
     overflowed: u64,
 }
 
 impl Counters {
     /// What a person should look at, in plain words.
-    fn trouble(&self) -> Option<String> {
+    fn trouble(&self, unknown: u64) -> Option<String> {
         let told = [
             (
-                self.unknown,
-                "commands that must not be repeated are of unknown fate (see the dead letters)",
+                unknown,
+                "commands that must not be repeated are of unknown fate: say `ack` or `redo`",
             ),
             (
                 self.diverged,
@@ -147,7 +158,7 @@ struct Log {
     /// When to send again after the store was out of reach.
     retry: Option<Retry>,
     /// Commands settled since the last batch.
-    settled: Vec<(String, Position)>,
+    settled: Vec<Settled>,
 }
 
 #[derive(Debug)]
@@ -182,6 +193,8 @@ struct Handling {
     immediate: bool,
     expires_at: Option<WallClock>,
     binding: Option<(EntityId, Position)>,
+    /// For what a device said: which event, and when it occurred.
+    occurred: Option<(EventId, WallClock)>,
     what: String,
 }
 
@@ -208,6 +221,7 @@ impl Cell {
     /// An element that waits for its saved state.
     #[must_use]
     pub fn new(settings: CellSettings) -> Self {
+        let surroundings = Surroundings::new(&settings);
         let targets = |wanted: fn(&Target) -> bool| {
             settings
                 .outbound
@@ -221,9 +235,12 @@ impl Cell {
         let commands = settings
             .outbound
             .iter()
-            .filter_map(|link| match link.target {
+            .filter_map(|link| match &link.target {
                 Target::Element => None,
-                Target::Appliance(class) => Some((link.id.clone(), Commands::new(class))),
+                Target::Appliance(appliance) => {
+                    let model = surroundings.model(appliance);
+                    Some((link.id.clone(), Commands::new(model)))
+                }
             })
             .collect();
         let inbound = settings
@@ -250,14 +267,16 @@ impl Cell {
             held: Vec::new(),
             skipped: BTreeSet::new(),
             giving_up: None,
-            comparing: BTreeMap::new(),
+            surroundings,
+            showing: Showing::default(),
+            explanation: None,
+            recovering_from: (0, 0),
             lineage: 1,
             connected: false,
             announced: false,
             timer_deadline: None,
             mended: None,
             replayed: (0, Duration::ZERO),
-            begin_asked: BTreeMap::new(),
             stop_requested: false,
             settings,
         }
@@ -282,7 +301,8 @@ impl Cell {
             duplicates,
             unacknowledged: count(self.unacknowledged()),
             queued: count(self.queued()),
-            trouble: self.counters.trouble(),
+            trouble: self.counters.trouble(self.unknown_count()),
+            unknown: self.unknown_commands(),
         }
     }
 
@@ -319,7 +339,12 @@ impl Cell {
 
     /// The monotonic deadline of a wall-clock instant is only known when `now` is.
     fn arm_timers(&mut self, now: Now) {
-        self.timer_deadline = self.timers.next_due_at().map(|at| monotonic_at(now, at));
+        let due = [
+            self.timers.next_due_at(),
+            self.surroundings.next_reversion_at(),
+        ];
+        let due = due.into_iter().flatten().min();
+        self.timer_deadline = due.map(|at| monotonic_at(now, at));
     }
 
     fn fire_timers(&mut self, now: Now, effects: &mut Vec<Effect>) {
@@ -332,6 +357,7 @@ impl Cell {
                 receipts: Vec::new(),
             });
         }
+        self.revert_due(now);
         self.append(now, effects);
     }
 }
@@ -358,7 +384,7 @@ impl Machine for Cell {
             Input::ResumeAsked { link, mark } => self.resume_asked(now, &link, mark, effects),
             Input::Settled { link, position } => self.settled(now, &link, position, effects),
             Input::Returned { link } => self.returned(&link),
-            Input::Compared { link, shown } => self.compared(now, &link, &shown, effects),
+            Input::Compared { link, shown } => self.compared(now, &link, shown.as_ref(), effects),
             Input::Checkpointed { upto } => self.checkpointed_upto(now, upto, effects),
             Input::CheckpointFailed { cause } => self.checkpoint_failed(now, cause, effects),
             Input::ReportAsked { request } => {
@@ -367,6 +393,12 @@ impl Machine for Cell {
             }
             Input::Connected => self.connected(now, effects),
             Input::StopRequested => self.stop(effects),
+            Input::Doubted { link, position } => self.doubted(now, &link, position, effects),
+            Input::Judged {
+                link,
+                position,
+                verdict,
+            } => self.judged(now, &link, position, verdict, effects),
         }
         self.arm_timers(now);
     }

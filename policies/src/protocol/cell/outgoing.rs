@@ -3,24 +3,29 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Cell, Effect, Emitted, Handling, Phase, Target};
+use super::world::Asked;
+use super::{Cell, Effect, Emitted, Handling, Phase, Target, Waiting};
 use crate::ids::EntityId;
 use crate::physical_world::Position;
-use crate::state_saving::{Command, NextCommand, Record};
+use crate::state_saving::{Begun, NextCommand, Record};
 use crate::time::Now;
 
 impl Cell {
     /// Puts a handler's outputs where they will be sent from, under ids that follow from the log.
-    pub(super) fn emit(&mut self, handling: &Handling, emitted: Vec<Emitted>) {
+    pub(super) fn emit(
+        &mut self,
+        handling: &Handling,
+        emitted: Vec<Emitted>,
+        effects: &mut Vec<Effect>,
+    ) {
         let replay = matches!(self.phase, Phase::Replaying { .. });
         for (k, emitted) in (0..).zip(emitted) {
             let position = Position::new(self.lineage, handling.index, k);
-            for link in self
-                .settings
-                .outbound
-                .iter()
-                .filter(|link| link.port == emitted.port)
-            {
+            for at in 0..self.settings.outbound.len() {
+                let link = &self.settings.outbound[at];
+                if link.port != emitted.port {
+                    continue;
+                }
                 let declared = emitted.valid_for.or(link.valid_for);
                 let expires_at = match declared {
                     Some(span) => Some(handling.logged_at + span),
@@ -28,26 +33,26 @@ impl Cell {
                     // What follows from an event holds as long as the event.
                     None => handling.expires_at,
                 };
-                match link.target {
+                match &link.target {
                     Target::Element => {
                         let payload = [link.prefix.as_slice(), &emitted.payload].concat();
                         if let Some(outbox) = self.outboxes.get_mut(link.id.as_str()) {
                             outbox.put(position, handling.logged_at, expires_at, payload);
                         }
                     }
-                    // What an immediate event asks of the world is never made up for.
-                    Target::Appliance(_) if replay && handling.immediate && declared.is_none() => {}
-                    Target::Appliance(_) => {
+                    Target::Appliance(appliance) => {
                         let now_or_never = handling.immediate && declared.is_none();
-                        let expires_at = expires_at.filter(|_| !now_or_never);
-                        if let Some(commands) = self.commands.get_mut(&link.id) {
-                            let properties = emitted.properties.clone();
-                            commands.emitted(Command {
-                                position,
-                                expires_at,
-                                properties,
-                            });
-                        }
+                        let asked = Asked {
+                            position,
+                            at: handling.logged_at,
+                            holds_until: expires_at,
+                            expires_at: expires_at.filter(|_| !now_or_never),
+                            properties: emitted.properties.clone(),
+                            // What an immediate event asks of the world is never made up for.
+                            leaves: !(replay && now_or_never),
+                        };
+                        let (link, appliance) = (link.id.clone(), appliance.clone());
+                        self.command(&link, &appliance, asked, effects);
                     }
                 }
             }
@@ -80,38 +85,45 @@ impl Cell {
 
     /// Sends the next command to an appliance, if none is on its way.
     pub(super) fn actuate(&mut self, now: Now, link: &str, effects: &mut Vec<Effect>) {
-        if !self.is_live() || !self.connected || self.comparing.contains_key(link) {
+        if !self.is_live() || !self.connected || !self.showing.is_open(link) {
             return;
         }
-        let Some(commands) = self.commands.get_mut(link) else {
-            return;
-        };
-        match commands.next(now) {
-            None => {}
-            Some(NextCommand::Send(command)) => {
-                effects.push(Effect::Actuate {
-                    link: link.into(),
-                    command,
-                });
-            }
-            Some(NextCommand::Begin(position)) => {
-                let begun = (String::from(link), position);
-                self.begin(now, begun, effects);
+        // What can be sent beside a beginning that is on its way to the log is sent; each step either
+        // waits for something or is the last.
+        while let Some(next) = self.commands.get_mut(link).and_then(|c| c.next(now)) {
+            match next {
+                NextCommand::Send(command) => {
+                    effects.push(Effect::Actuate {
+                        link: link.into(),
+                        command,
+                    });
+                }
+                NextCommand::Read(property) => {
+                    return self.read_before(link, property, effects);
+                }
+                NextCommand::Begin {
+                    position,
+                    attempt,
+                    counter,
+                } => {
+                    let begun = Begun {
+                        link: link.into(),
+                        position,
+                        attempt,
+                        counter,
+                    };
+                    self.begin(now, begun, effects);
+                }
             }
         }
     }
 
-    fn begin(&mut self, now: Now, begun: (String, Position), effects: &mut Vec<Effect>) {
-        if self.begin_asked.get(&begun.0) >= Some(&begun.1) {
-            return;
-        }
-        self.begin_asked.insert(begun.0.clone(), begun.1);
+    fn begin(&mut self, now: Now, begun: Begun, effects: &mut Vec<Effect>) {
         // What was carried out before stands before it in the log, or a crash between the two would leave
         // both in doubt.
         self.note_settled();
-        let record = Record::Begun(alloc::vec![begun]);
-        self.log.waiting.push_back(super::Waiting {
-            record,
+        self.log.waiting.push_back(Waiting {
+            record: Record::Begun(alloc::vec![begun]),
             receipts: Vec::new(),
         });
         self.append(now, effects);
@@ -173,11 +185,11 @@ impl Cell {
         position: Position,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(commands) = self.commands.get_mut(link) else {
+        let commands = self.commands.get_mut(link);
+        let Some(lane) = commands.and_then(|commands| commands.taken(position)) else {
             return;
         };
-        commands.settle(position);
-        self.log.settled.push((link.into(), position));
+        self.log_settled(link, lane, position);
         self.append(now, effects);
         self.actuate(now, link, effects);
         self.stop_if_drained(effects);
@@ -188,27 +200,6 @@ impl Cell {
         if let Some(commands) = self.commands.get_mut(link) {
             commands.returned();
         }
-    }
-
-    /// The appliance was asked what it shows: what it shows already is not sent.
-    pub(super) fn compared(
-        &mut self,
-        now: Now,
-        link: &str,
-        shown: &[String],
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(position) = self.comparing.remove(link) else {
-            return;
-        };
-        let Some(commands) = self.commands.get_mut(link) else {
-            return;
-        };
-        if commands.shown(position, shown) {
-            self.log.settled.push((link.into(), position));
-            self.append(now, effects);
-        }
-        self.actuate(now, link, effects);
     }
 
     /// The transport is up: both ends of every binding find out what the other misses.
@@ -249,31 +240,13 @@ impl Cell {
         }
         if !self.announced {
             self.announced = true;
-            self.compare(now, effects);
+            if let Some(explanation) = &mut self.explanation {
+                explanation.at = now.wall;
+            }
+            self.show_all(now, effects);
             let (replayed, took) = self.replayed;
             effects.push(Effect::Ready { replayed, took });
         }
         self.send(now, effects);
-    }
-
-    /// Before the first command after a recovery: appliances that can be asked are asked.
-    fn compare(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        for (link, commands) in &mut self.commands {
-            for command in commands.ambiguous() {
-                self.counters.unknown += 1;
-                self.log.settled.push((link.clone(), command.position));
-                effects.push(Effect::ReportUnknown {
-                    link: link.clone(),
-                    command,
-                });
-            }
-            if let Some(command) = commands.to_compare(now) {
-                self.comparing.insert(link.clone(), command.position);
-                effects.push(Effect::Compare {
-                    link: link.clone(),
-                    command,
-                });
-            }
-        }
     }
 }

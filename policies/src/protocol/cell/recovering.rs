@@ -1,5 +1,6 @@
 //! From a lost instance to a live element: restore, replay, and the checkpoints that keep it short.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -28,6 +29,7 @@ impl Cell {
             meta,
             log,
         } = restored;
+        self.recovering_from = (checkpoint, head);
         self.lineage = meta.lineage.max(1);
         self.checkpoint.upto = checkpoint;
         self.checkpoint.under_way = None;
@@ -65,8 +67,14 @@ impl Cell {
             mut commands,
             timers,
             remembered,
+            world,
+            explanation,
             ..
         } = meta;
+        self.surroundings.restore(world);
+        if !self.announced {
+            self.explanation = explanation.map(|explanation| *explanation);
+        }
         self.restore_repeats(&remembered);
         for (link, inbound) in &mut self.inbound {
             if let Some(position) = folded.get(link) {
@@ -113,7 +121,7 @@ impl Cell {
             Record::Skipped { index, .. } => {
                 self.skipped.insert(*index);
             }
-            Record::Begun(_) | Record::Done(_) => {}
+            Record::Begun(_) | Record::Done(_) | Record::Judged(_) | Record::Reverted(_) => {}
         }
     }
 
@@ -126,6 +134,7 @@ impl Cell {
             now.monotonic - since,
         );
         if !self.announced {
+            self.explain_replay(now);
             self.timers.drop_missed(now);
         }
         if let Some(cause) = self.mended.take() {
@@ -221,7 +230,7 @@ impl Cell {
         let commands = self
             .commands
             .iter()
-            .map(|(link, c)| (link.clone(), c.saved().clone()));
+            .map(|(link, c)| (link.clone(), c.saved()));
         let remembered = self
             .folded_repeats
             .iter()
@@ -233,6 +242,8 @@ impl Cell {
             commands: commands.collect(),
             timers: self.timers.clone(),
             remembered: remembered.collect(),
+            world: self.surroundings.world.clone(),
+            explanation: self.explanation().cloned().map(Box::new),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What the topology says about one element, as far as its cell must know it.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -7,11 +8,11 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::EntityId;
-use crate::model::{ActuationClass, CheckpointPolicy};
+use crate::model::{CheckpointPolicy, DeviceModel};
 use crate::restart::RestartPolicy;
 
 /// All that a cell is told about its element.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CellSettings {
     /// The element.
     pub element: EntityId,
@@ -19,6 +20,8 @@ pub struct CellSettings {
     pub inbound: Vec<InboundLink>,
     /// The flows on which it sends.
     pub outbound: Vec<OutboundLink>,
+    /// What the appliances at the other ends are; one that is not here takes nothing twice.
+    pub devices: BTreeMap<EntityId, DeviceModel>,
     /// How often it is checkpointed.
     pub checkpoint: CheckpointPolicy,
     /// How often a failed handler is mended before the failure is escalated.
@@ -45,6 +48,7 @@ impl CellSettings {
             element,
             inbound: Vec::new(),
             outbound: Vec::new(),
+            devices: BTreeMap::new(),
             checkpoint: CheckpointPolicy::default(),
             restart: RestartPolicy::default(),
             attempts_max: 2,
@@ -80,7 +84,8 @@ pub enum Source {
 /// A flow on which an element sends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutboundLink {
-    /// The binding for a flow to an element; binding and port for one to an appliance.
+    /// The binding for a flow to an element. For one to an appliance, binding and port; flows that reach
+    /// one appliance at one place share the id of the first, so that their commands are merged.
     pub id: String,
     /// The output port that feeds it.
     pub port: String,
@@ -94,10 +99,11 @@ pub struct OutboundLink {
 }
 
 /// What is at the receiving end of a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
     /// An element, which logs and acknowledges.
     Element,
-    /// An appliance, for whose commands this element's log is the memory.
-    Appliance(ActuationClass),
+    /// This appliance, for whose commands this element's log is the memory; for a device without a
+    /// name, the binding.
+    Appliance(EntityId),
 }

@@ -69,7 +69,7 @@ fn what_was_carried_out_is_logged_so_that_no_replay_repeats_it() {
         ),
         [Effect::Append {
             first: 2,
-            records: vec![Record::Done(vec![("lamp".into(), position)])]
+            records: vec![done("lamp", Lane::Merged, 1)]
         }]
     );
 }
@@ -79,7 +79,7 @@ fn an_irreversible_command_is_begun_in_the_log_before_it_is_sent() {
     let mut told = Told::live();
     told.offered(at(1), 1);
     let position = Position::new(1, 1, 0);
-    let begun = Record::Begun(vec![("pump".into(), position)]);
+    let begun = begun("pump", 1);
     assert_eq!(
         told.tell(
             at(1),
@@ -125,12 +125,6 @@ fn after_a_recovery_a_device_is_asked_before_it_is_told() {
             handled: emitted("lamp"),
         },
     );
-    let properties = [("state".into(), crate::model::Value::Integer(1))].into();
-    let command = Command {
-        position: place(1),
-        expires_at: None,
-        properties,
-    };
     assert_eq!(
         told.tell(at(5), Input::Connected),
         [
@@ -144,7 +138,7 @@ fn after_a_recovery_a_device_is_asked_before_it_is_told() {
             },
             Effect::Compare {
                 link: "lamp".into(),
-                command: command.clone()
+                properties: vec!["state".into()],
             },
             Effect::Ready {
                 replayed: 1,
@@ -154,9 +148,9 @@ fn after_a_recovery_a_device_is_asked_before_it_is_told() {
     );
     let shown = Input::Compared {
         link: "lamp".into(),
-        shown: vec!["state".into()],
+        shown: Some([("state".into(), crate::model::Value::Integer(1))].into()),
     };
-    let done = Record::Done(vec![("lamp".into(), place(1))]);
+    let done = done("lamp", Lane::Merged, 1);
     assert_eq!(
         told.tell(at(6), shown),
         [Effect::Append {
@@ -201,7 +195,7 @@ fn what_an_immediate_event_asks_of_the_world_is_done_at_once_or_never() {
 #[test]
 fn a_command_of_unknown_fate_is_reported_and_shown_as_trouble() {
     let mut told = Told::starting();
-    let begun = Record::Begun(vec![("pump".into(), place(1))]);
+    let begun = begun("pump", 1);
     told.tell(
         at(5),
         restored(vec![batch(1, logged(1, 0, None)), batch(2, begun)]),
@@ -222,6 +216,6 @@ fn a_command_of_unknown_fate_is_reported_and_shown_as_trouble() {
     };
     assert_eq!(
         report.trouble.as_deref(),
-        Some("1 commands that must not be repeated are of unknown fate (see the dead letters)")
+        Some("1 commands that must not be repeated are of unknown fate: say `ack` or `redo`")
     );
 }

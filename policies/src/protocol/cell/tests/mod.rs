@@ -9,10 +9,10 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::*;
-use crate::model::ActuationClass;
+use crate::model::{ActuationClass, DeviceModel};
 use crate::physical_world::EventId;
 use crate::protocol::messages::Envelope;
-use crate::state_saving::{Batch, Command, Event};
+use crate::state_saving::{Batch, Begun, Command, Event, Lane, Properties};
 
 fn id(name: &str) -> EntityId {
     EntityId::new(name).unwrap()
@@ -50,11 +50,24 @@ fn settings() -> CellSettings {
         ],
         outbound: vec![
             link("next", Target::Element),
-            link("lamp", Target::Appliance(ActuationClass::Set)),
-            link("pump", Target::Appliance(ActuationClass::Irreversible)),
+            link("lamp", Target::Appliance(id("lamp"))),
+            link("pump", Target::Appliance(id("pump"))),
         ],
+        devices: [(id("lamp"), lamp()), (id("pump"), pump())].into(),
         ..CellSettings::new(id("cell"))
     }
+}
+
+/// It says what it shows when it is asked.
+fn lamp() -> DeviceModel {
+    DeviceModel {
+        answers: true,
+        ..DeviceModel::unknown(ActuationClass::Set)
+    }
+}
+
+fn pump() -> DeviceModel {
+    DeviceModel::unknown(ActuationClass::Irreversible)
 }
 
 /// A cell with what it asked for last.
@@ -165,6 +178,7 @@ fn task(index: u64, source_index: u64, logged_at: i64, expires_at: Option<WallCl
             occurred_at: WallClock(0),
             expires_at,
             payload: vec![7],
+            sensed: false,
         },
     }
 }
@@ -175,6 +189,23 @@ fn batch(first: u64, record: Record) -> Batch {
         logged_at: WallClock(1),
         records: vec![record],
     }
+}
+
+fn begun(link: &str, index: u64) -> Record {
+    Record::Begun(vec![Begun {
+        link: link.into(),
+        position: place(index),
+        attempt: 0,
+        counter: None,
+    }])
+}
+
+fn done(link: &str, lane: Lane, index: u64) -> Record {
+    Record::Done(vec![Settled {
+        link: link.into(),
+        lane,
+        position: place(index),
+    }])
 }
 
 /// What the store gives back when nothing was checkpointed but the beginning.
@@ -203,6 +234,7 @@ fn emitted(port: &str) -> Handled {
     Handled {
         emitted: vec![output],
         timers: vec![],
+        sensed: Properties::new(),
     }
 }
 
