@@ -6,6 +6,7 @@
 
 mod check;
 mod diagnostics;
+mod explained;
 mod file;
 mod reader;
 mod render;
@@ -13,6 +14,7 @@ mod resolve;
 mod secret;
 pub mod settings;
 mod summary;
+mod table;
 mod topics;
 mod values;
 
@@ -23,6 +25,9 @@ use lamplighter_policies::model::Topology;
 
 use diagnostics::Faults;
 pub use diagnostics::{Code, Diagnostics, FAULTS_MAX, Fault, Severity};
+pub use explained::{
+    ApplianceExplained, Candidate, Explained, FlowExplained, PropertyExplained, explain,
+};
 pub use file::{BINDINGS_MAX, ENTRIES_MAX, FILE_BYTES_MAX};
 pub use secret::{Secret, SecretError, read_secret};
 pub use summary::summary;

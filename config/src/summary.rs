@@ -1,7 +1,6 @@
 //! A checked topology for people: what there is, who needs whom, how each flow is saved and why.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use lamplighter_policies::model::{
     Binding, Broker, Communication, Element, Endpoint, Flow, RedisServer, Role, Store, StoreKind,
@@ -11,10 +10,8 @@ use lamplighter_policies::physical_world::Validity;
 use lamplighter_policies::state_saving::{FlowSaving, SavingPolicy, Site, Strategy, Timing};
 
 use crate::render::printable;
+use crate::table::{counted, section, table};
 use crate::values::show;
-
-/// The widest that a line is made, in columns.
-const COLUMNS_MAX: usize = 100;
 
 /// What a topology says, as a page of aligned tables at most 100 columns wide.
 #[must_use]
@@ -35,13 +32,6 @@ pub fn summary(topology: &Topology) -> String {
     section(&mut page, "dependencies", &dependencies(topology));
     section(&mut page, "flows and how they are saved", &flows(topology));
     page
-}
-
-fn counted(count: usize, what: &str) -> String {
-    match count {
-        1 => format!("1 {what}"),
-        _ => format!("{count} {what}s"),
-    }
 }
 
 fn store(store: &Store) -> String {
@@ -223,7 +213,7 @@ fn record(saving: &FlowSaving) -> String {
     format!("{strategy} at {site}{reply}")
 }
 
-fn end(endpoint: &Endpoint) -> String {
+pub(crate) fn end(endpoint: &Endpoint) -> String {
     match endpoint {
         Endpoint::Element { element, port } => format!("{element}.{port}"),
         Endpoint::Device {
@@ -245,61 +235,4 @@ fn holds(flow: &Flow) -> String {
         None if flow.source.element().is_some() => "as sent".to_owned(),
         None => "for ever".to_owned(),
     }
-}
-
-/// A header and rows, every text free of control characters.
-fn table<const N: usize>(
-    header: [&str; N],
-    rows: impl Iterator<Item = Vec<String>>,
-) -> Vec<Vec<String>> {
-    let header = header.iter().map(|name| (*name).to_owned()).collect();
-    let rows = rows.map(|row| row.iter().map(|cell| printable(cell)).collect());
-    std::iter::once(header).chain(rows).collect()
-}
-
-fn section(page: &mut String, title: &str, rows: &[Vec<String>]) {
-    if rows.len() < 2 {
-        return;
-    }
-    let count = rows[0].len();
-    let of_column = |column: usize| {
-        // A row of one cell is a title over the columns.
-        let cells = rows.iter().filter(|row| row.len() == count);
-        cells
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let mut widths: Vec<usize> = (0..count).map(of_column).collect();
-    // The widest columns give way until the row fits.
-    while widths.iter().sum::<usize>() + 2 * count > COLUMNS_MAX {
-        let Some(widest) = widths.iter_mut().max() else {
-            break;
-        };
-        *widest -= 1;
-    }
-    writeln!(page, "\n{title}").expect("writing to a string cannot fail");
-    for row in rows {
-        let mut line = String::from("  ");
-        if let [title] = &row[..] {
-            line.push_str(&clipped(title, COLUMNS_MAX - 2));
-            writeln!(page, "{line}").expect("writing to a string cannot fail");
-            continue;
-        }
-        for (cell, width) in row.iter().zip(&widths) {
-            line.push_str(&format!("{:<width$}  ", clipped(cell, *width)));
-        }
-        page.push_str(line.trim_end());
-        page.push('\n');
-    }
-}
-
-fn clipped(cell: &str, width: usize) -> String {
-    if cell.chars().count() <= width {
-        return cell.to_owned();
-    }
-    cell.chars()
-        .take(width.saturating_sub(1))
-        .chain(['…'])
-        .collect()
 }

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use lamplighter_config::{
-    Checked, Code, Diagnostics, ENTRIES_MAX, FAULTS_MAX, FILE_BYTES_MAX, load, parse, summary,
+    Checked, Code, Diagnostics, ENTRIES_MAX, FAULTS_MAX, FILE_BYTES_MAX, explain, load, parse,
+    summary,
 };
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::{
@@ -76,6 +77,30 @@ fn a_good_topology_is_summarised_with_its_warnings() {
         );
         insta::assert_snapshot!(format!("valid_{name}"), page);
     }
+}
+
+#[test]
+fn what_follows_from_a_topology_is_explained_before_anything_fails() {
+    for (name, path) in samples("valid") {
+        let page = explain(&load(&path).unwrap().topology).page();
+        assert!(
+            page.lines().all(|line| line.chars().count() <= 100),
+            "{page}"
+        );
+        insta::assert_snapshot!(format!("explained_{name}"), page);
+    }
+    let explained = serde_json::to_value(explain(&devices())).unwrap();
+    let dose = explained["flows"].as_array().unwrap().iter();
+    let dose = dose.filter(|flow| flow["from"] == "care.dose");
+    let expected = serde_json::json!({
+        "binding": "doses", "from": "care.dose", "to": "pump", "keeper": "care", "cell": 4,
+        "what": "message-log", "when": "optimistic", "site": "emission", "reply": false,
+        "storage": "the local log of bedside, then the stable store within 50ms or 16 records",
+        "because": "persistent local storage", "holds": "5s", "on_expired": null,
+        "acts": "4995ms after it occurred",
+        "acts_for_us": 4_995_000,
+    });
+    assert_eq!(dose.collect::<Vec<_>>(), [&expected]);
 }
 
 #[test]

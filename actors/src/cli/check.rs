@@ -5,13 +5,20 @@ use std::path::PathBuf;
 use lamplighter_policies::model::Topology;
 use lamplighter_policies::state_saving::{FlowSaving, Timing};
 
-use super::{CommandError, checked, print};
+use super::{CommandError, checked, complain, print};
 
 /// Check a topology.
 #[derive(Debug, clap::Args)]
 pub(super) struct Check {
     /// The topology, a TOML file
     file: PathBuf,
+    /// Say what follows from it and why: who saves what, what repeating a command does, who could take
+    /// whose place
+    #[arg(long)]
+    explain: bool,
+    /// For programs: the explanation as one JSON object instead of tables
+    #[arg(long, requires = "explain")]
+    json: bool,
 }
 
 impl Check {
@@ -19,11 +26,25 @@ impl Check {
         // The bare command line has no elements, and cannot tell which kinds there are.
         let kinds = (!kinds.is_empty()).then_some(kinds);
         let checked = checked(&self.file, kinds)?;
+        let topology = &checked.topology;
+        if self.json {
+            if !checked.warnings.is_empty() {
+                complain(&checked.warnings.render(false));
+            }
+            let explained = serde_json::to_value(lamplighter_config::explain(topology));
+            let explained = explained.expect("names, numbers and words have a form in JSON");
+            print(&format!("{explained:#}\n"));
+            return Ok(());
+        }
         if !checked.warnings.is_empty() {
             print(&checked.warnings.render(false));
         }
-        print(&lamplighter_config::summary(&checked.topology));
-        print(stronger(&checked.topology));
+        print(&if self.explain {
+            lamplighter_config::explain(topology).page()
+        } else {
+            lamplighter_config::summary(topology)
+        });
+        print(stronger(topology));
         Ok(())
     }
 }

@@ -1,5 +1,5 @@
 //! What is bad only as a whole: rules over a topology whose references resolve (V04, V08, V09, V15 to
-//! V19, V21, V22).
+//! V22).
 
 mod actuation;
 mod cycles;
@@ -8,6 +8,7 @@ mod paths;
 mod room;
 mod saving;
 mod spaces;
+mod substitutes;
 mod validities;
 
 use lamplighter_policies::model::Topology;
@@ -25,4 +26,5 @@ pub(crate) fn check(topology: &Topology, places: &Places, faults: &mut Faults) {
     saving::check(topology, places, faults);
     spaces::check(topology, places, faults);
     validities::check(topology, places, faults);
+    substitutes::check(topology, places, faults);
 }

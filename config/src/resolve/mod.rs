@@ -28,6 +28,7 @@ pub(crate) struct Places {
     entities: BTreeMap<EntityId, Range<usize>>,
     keys: BTreeMap<(EntityId, &'static str), Range<usize>>,
     validities: Vec<Spanned<Validity>>,
+    named: BTreeMap<(EntityId, EntityId), Range<usize>>,
 }
 
 impl Places {
@@ -56,6 +57,16 @@ impl Places {
     fn holds(&mut self, written: Option<&Spanned<Validity>>) -> Option<Validity> {
         self.validities.extend(written.cloned());
         written.map(|validity| *validity.get_ref())
+    }
+
+    /// The place where an entity names another; that of its id if it does not.
+    pub(crate) fn named(&self, by: &EntityId, id: &EntityId) -> Range<usize> {
+        let named = self.named.get(&(by.clone(), id.clone())).cloned();
+        named.unwrap_or_else(|| self.of(by))
+    }
+
+    fn set_named(&mut self, by: &EntityId, id: &EntityId, place: Range<usize>) {
+        self.named.insert((by.clone(), id.clone()), place);
     }
 
     fn set(&mut self, id: &EntityId, place: Range<usize>) {

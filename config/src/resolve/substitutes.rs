@@ -21,6 +21,7 @@ impl Resolver<'_> {
         appliances: &mut BTreeMap<EntityId, Appliance>,
         wishes: Wishes,
     ) {
+        // By substitute, the first that names it.
         let mut named: BTreeMap<EntityId, (EntityId, Range<usize>)> = BTreeMap::new();
         for (id, written) in wishes {
             let Some(appliance) = appliances.get(&id) else {
@@ -32,11 +33,6 @@ impl Resolver<'_> {
             let needs = written.needs.as_ref();
             let needs =
                 needs.map(|needs| self.needs(&owner, needs.get_ref(), needs.span(), &functions));
-            // What it does not have itself is a fault of its own.
-            let needed: BTreeSet<String> = match &needs {
-                Some(needs) => needs.intersection(&functions).cloned().collect(),
-                None => functions.clone(),
-            };
             let tolerance = self.tolerance(&owner, written.tolerance, &functions);
             let spaces = written.spaces.iter();
             let spaces = spaces
@@ -46,9 +42,12 @@ impl Resolver<'_> {
                 CandidatesWritten::Auto => Candidates::Auto,
                 CandidatesWritten::Nobody => Candidates::Nobody,
                 CandidatesWritten::Only(names) => {
-                    let only = self.only(&id, names, &needed, appliances);
+                    let only = self.only(&id, names);
                     if essential {
                         self.shared(&id, &only, &mut named);
+                    }
+                    for (candidate, place) in &only {
+                        self.places.set_named(&id, candidate, place.clone());
                     }
                     Candidates::Only(only.into_iter().map(|(id, _)| id).collect())
                 }
@@ -128,14 +127,8 @@ impl Resolver<'_> {
             .add(fault.label("no capability of it").cure(cure));
     }
 
-    /// Named substitutes that could take the place, each with where it is named.
-    fn only(
-        &mut self,
-        id: &EntityId,
-        names: &[Reference],
-        needed: &BTreeSet<String>,
-        appliances: &BTreeMap<EntityId, Appliance>,
-    ) -> Vec<(EntityId, Range<usize>)> {
+    /// Named substitutes, each with where it is named.
+    fn only(&mut self, id: &EntityId, names: &[Reference]) -> Vec<(EntityId, Range<usize>)> {
         let owner = format!("appliance `{id}`");
         let mut only = Vec::new();
         for name in names {
@@ -143,10 +136,6 @@ impl Resolver<'_> {
                 continue;
             };
             let place = name.span();
-            let lacking: BTreeSet<String> = match appliances.get(&candidate) {
-                Some(other) => needed.difference(&other.functions).cloned().collect(),
-                None => BTreeSet::new(),
-            };
             if candidate == *id {
                 let reason = format!("{owner} is named as its own substitute");
                 let fault = Fault::new(Code::V20, place, reason);
@@ -155,23 +144,6 @@ impl Resolver<'_> {
                 let reason = format!("`{candidate}` is named twice as a substitute of `{id}`");
                 let fault = Fault::new(Code::V20, place, reason);
                 self.faults.add(fault.cure("name it once"));
-            } else if needed.is_empty()
-                && appliances.get(id).is_some_and(|it| it.functions.is_empty())
-            {
-                let reason = format!("nothing is known of `{id}` that `{candidate}` could provide");
-                let fault = Fault::new(Code::V20, place, reason);
-                self.faults
-                    .add(fault.cure("give both a `model`, or `functions`"));
-            } else if !lacking.is_empty() {
-                let reason = format!(
-                    "`{candidate}` cannot take the place of `{id}`: it has no {}",
-                    listed(&lacking)
-                );
-                self.faults.add(
-                    Fault::new(Code::V20, place, reason)
-                        .also(self.places.of(&candidate), "declared here")
-                        .cure("name another, or say in `needs` what is used of it"),
-                );
             } else {
                 only.push((candidate, place));
             }

@@ -116,7 +116,7 @@ fn thermostat() -> DeviceModel {
         [
             (
                 "occupied_heating_setpoint",
-                both("heating-setpoint", number(5.0, 30.0)),
+                both("setpoint", number(5.0, 30.0)),
             ),
             (
                 "system_mode",

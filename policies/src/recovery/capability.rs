@@ -68,7 +68,10 @@ impl fmt::Display for Lack {
 pub fn capabilities(appliance: &Appliance) -> Capabilities {
     let mut all = Capabilities::new();
     let named = appliance.model.properties.values();
-    for property in named.filter(|property| !property.capability.is_empty()) {
+    // A step says how to change a capability, not which values it has.
+    let states =
+        named.filter(|property| !property.capability.is_empty() && property.relative.is_none());
+    for property in states {
         let capability = Capability {
             taken: property.access.is_taken(),
             shown: property.access.is_shown(),

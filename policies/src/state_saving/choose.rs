@@ -25,6 +25,7 @@ pub enum Destination {
 
 /// What is kept of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Strategy {
     /// Each message.
     MessageLog,
@@ -34,6 +35,7 @@ pub enum Strategy {
 
 /// Whether a record is saved before or after what it records takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Timing {
     /// Before: nothing that was delivered can be lost.
     Pessimistic,
@@ -43,6 +45,7 @@ pub enum Timing {
 
 /// Which end of a flow takes the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Site {
     /// The sender or caller.
     Emission,
@@ -93,6 +96,28 @@ pub fn choose(
     }
 }
 
+/// The number of a cell of Figure 4, 1 to 8: persistent storage before volatile, then element before
+/// appliance, then call before message.
+///
+/// The destination is that of the figure, whose unit is a binding: over a binding with an appliance
+/// what the appliance reports belongs to the appliance's cell too.
+#[must_use]
+pub fn cell(storage: LocalStorage, model: Communication, destination: Destination) -> u8 {
+    let storage = match storage {
+        LocalStorage::Persistent => 0,
+        LocalStorage::Volatile => 4,
+    };
+    let destination = match destination {
+        Destination::Element => 0,
+        Destination::Appliance => 2,
+    };
+    let model = match model {
+        Communication::Call => 1,
+        Communication::Message => 2,
+    };
+    storage + destination + model
+}
+
 /// Who saves a flow of a topology, how, and why so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowSaving {
@@ -137,7 +162,7 @@ mod tests {
     use Timing::{Optimistic, Pessimistic};
 
     /// The sites of all flows between an element and another end: a cell of the figure.
-    fn cell(
+    fn sites(
         storage: LocalStorage,
         model: Communication,
         end: Destination,
@@ -206,12 +231,10 @@ mod tests {
                 (Pessimistic, MessageLog, both(), false),
             ),
         ];
-        for (storage, model, end, expected) in cells {
-            assert_eq!(
-                cell(storage, model, end),
-                expected,
-                "{storage:?}, {model:?}, {end:?}"
-            );
+        for (number, (storage, model, end, expected)) in (1..).zip(cells) {
+            let shown = sites(storage, model, end);
+            assert_eq!(shown, expected, "{storage:?}, {model:?}, {end:?}");
+            assert_eq!(cell(storage, model, end), number);
         }
     }
 

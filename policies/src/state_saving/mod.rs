@@ -11,7 +11,7 @@ mod timers;
 
 pub use checkpoint::{FieldDelta, Fields, delta};
 pub use choose::{
-    Destination, FlowSaving, SavingPolicy, SavingReason, Site, Strategy, Timing, choose,
+    Destination, FlowSaving, SavingPolicy, SavingReason, Site, Strategy, Timing, cell, choose,
 };
 pub use commands::{
     Command, Commands, Desired, Doubt, Finding, Lane, NextCommand, Properties, Refused,
