@@ -119,6 +119,8 @@ async fn a_command_where_nothing_has_run_says_so() {
         &["log", "counter"],
         &["dead-letters"],
         &["store", "check"],
+        &["world"],
+        &["explain", "counter"],
     ] {
         let output = command(&directory).args(arguments).output().unwrap();
         let words = String::from_utf8(output.stderr).unwrap();

@@ -3,6 +3,7 @@
 mod check;
 mod dead_letters;
 mod detector;
+mod explain;
 mod inject;
 mod layered;
 mod log;
@@ -15,6 +16,7 @@ mod store;
 mod stored;
 mod up;
 mod when;
+mod world;
 
 use std::path::PathBuf;
 
@@ -132,6 +134,10 @@ enum Command {
     Status(status::Status),
     /// Show what an element remembers, as a host would restore it now
     State(state::State),
+    /// Show what holds in every space of the physical world, and until when
+    World(world::World),
+    /// Explain the last recovery of an element, or what it did about an appliance
+    Explain(explain::Explain),
     /// Show the inputs that were given up, and why
     DeadLetters(dead_letters::DeadLetters),
     /// Show what an element has received since its checkpoint
@@ -168,6 +174,8 @@ pub fn run(application: &impl Application) -> Result<(), CommandError> {
         Command::Up(up) => up.run(&application.kinds()),
         Command::Status(status) => status.run(),
         Command::State(state) => state.run(application),
+        Command::World(world) => world.run(application),
+        Command::Explain(explain) => explain.run(),
         Command::DeadLetters(letters) => letters.run(),
         Command::Log(log) => log.run(),
         Command::Store(store) => store.run(application),

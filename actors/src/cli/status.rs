@@ -109,7 +109,8 @@ fn as_table(servers: &[ServerStatus], elements: &[PlacedStatus], now: WallClock)
     text
 }
 
-fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+/// Rows with their columns below each other.
+pub(super) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
     let widths: [usize; N] = std::array::from_fn(|column| width(column).unwrap_or(0));
     let mut text = String::new();

@@ -37,6 +37,26 @@ pub enum StoredError {
         /// What may have been meant.
         hint: String,
     },
+    /// The topology has no such element, and no such appliance.
+    #[error("{application} has no element and no appliance {entity}; {hint}")]
+    NoSuchEntity {
+        /// What was asked for.
+        entity: EntityId,
+        /// Where.
+        application: EntityId,
+        /// What may have been meant.
+        hint: String,
+    },
+    /// The topology has no such space.
+    #[error("{application} has no space {space}; it has {known}")]
+    NoSuchSpace {
+        /// What was asked for.
+        space: EntityId,
+        /// Where.
+        application: EntityId,
+        /// Those that it has.
+        known: String,
+    },
     /// The element was never started.
     #[error("nothing is kept of {0}: it has never run")]
     NeverRan(EntityId),
@@ -118,22 +138,38 @@ impl Kept {
         }
     }
 
+    /// Neither an element nor an appliance is named so.
+    pub(super) fn no_such_entity(&self, entity: &EntityId) -> StoredError {
+        let elements = self.topology.elements.keys();
+        let known = elements.chain(self.topology.appliances.keys());
+        StoredError::NoSuchEntity {
+            entity: entity.clone(),
+            application: self.topology.application.name.clone(),
+            hint: hint(entity, known),
+        }
+    }
+
     fn no_such(&self, element: &EntityId) -> StoredError {
-        let names = || self.topology.elements.keys().map(EntityId::as_str);
-        let distance = |name: &str| strsim::damerau_levenshtein(element.as_str(), name);
-        let near = names()
-            .map(|name| (distance(name), name))
-            .filter(|(distance, _)| *distance <= 3)
-            .min();
-        let hint = match near {
-            Some((_, name)) => format!("did you mean {name}?"),
-            None => format!("it has {}", names().collect::<Vec<_>>().join(", ")),
-        };
         StoredError::NoSuchElement {
             element: element.clone(),
             application: self.topology.application.name.clone(),
-            hint,
+            hint: hint(element, self.topology.elements.keys()),
         }
+    }
+}
+
+/// The name that may have been meant, or all there are.
+fn hint<'k>(given: &EntityId, known: impl Iterator<Item = &'k EntityId> + Clone) -> String {
+    let names = known.map(EntityId::as_str);
+    let distance = |name: &str| strsim::damerau_levenshtein(given.as_str(), name);
+    let near = names
+        .clone()
+        .map(|name| (distance(name), name))
+        .filter(|(distance, _)| *distance <= 3)
+        .min();
+    match near {
+        Some((_, name)) => format!("did you mean {name}?"),
+        None => format!("it has {}", names.collect::<Vec<_>>().join(", ")),
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::machine::Machine;
 use lamplighter_policies::physical_world::World;
 use lamplighter_policies::protocol::cell::{Cell, Effect, Explanation, Input, Restored};
@@ -69,6 +70,19 @@ pub(crate) fn folded(
         left_out: Vec::new(),
     };
     folding.run()
+}
+
+/// What the last recovery of an element did, as its last checkpoint has it; `None` if it has not been
+/// recovered yet. The element's own code is not needed.
+///
+/// # Errors
+/// For people: why what is saved cannot be read.
+pub(crate) fn explanation(
+    element: &EntityId,
+    saved: &Saved,
+) -> Result<Option<Explanation>, String> {
+    let (_, restored) = saved::decoded(element, saved)?;
+    Ok(restored.meta.explanation.map(|it| *it))
 }
 
 /// A cell whose store is a copy in memory and whose time passes only when it waits.

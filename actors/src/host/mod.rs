@@ -35,7 +35,7 @@ use tokio::sync::mpsc;
 
 use self::body::{Body, Surroundings};
 pub use self::folding::FoldedState;
-pub(crate) use self::folding::folded;
+pub(crate) use self::folding::{explanation, folded};
 use self::links::Links;
 use self::performer::Performer;
 use self::reception::Receipts;
