@@ -91,6 +91,16 @@ impl<E: Element> TestElement<E> {
         Self { id, initial, bench }
     }
 
+    /// The same with checkpoints as often as this.
+    #[cfg(test)]
+    fn checkpointed(policy: lamplighter_policies::model::CheckpointPolicy) -> Self {
+        let mut element = Self::new();
+        let mut memory = Memory::default();
+        memory.policy = policy;
+        element.bench = Bench::new(&element.id, element.initial.clone(), memory, BEGINNING);
+        element
+    }
+
     /// Gives it an event from `source` that holds until overridden.
     pub fn event(&mut self, source: &str, event: E::Event) {
         self.give(source, &event, None);
@@ -251,5 +261,7 @@ fn shown(state: &SavedFields) -> String {
     state.iter().map(field).collect::<Vec<_>>().join("\n")
 }
 
+#[cfg(test)]
+mod forgetting;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::machine::Machine;
 use lamplighter_policies::model::CheckpointPolicy;
-use lamplighter_policies::physical_world::Position;
+use lamplighter_policies::physical_world::{Causes, Position};
 use lamplighter_policies::protocol::cell::{
     Cause, Cell, CellSettings, Effect, Emitted, Handled, InboundLink, Input, Meta, OutboundLink,
     Restored, Source, Target, Task, TaskInput,
@@ -101,6 +101,7 @@ impl World {
                 Position::new(1, u64::from(n) * 3, 0),
                 WallClock(0),
                 None,
+                &Causes::default(),
                 vec![n],
             );
         }

@@ -218,7 +218,7 @@ fn listed<'a>(commands: impl Iterator<Item = (&'a str, Position)>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use lamplighter_policies::physical_world::EventId;
+    use lamplighter_policies::physical_world::{Causes, EventId};
     use lamplighter_policies::state_saving::Lane;
 
     use super::*;
@@ -233,6 +233,7 @@ mod tests {
             after: Position::new(1, 3, 0),
             occurred_at: WallClock(1_000_000),
             expires_at: Some(WallClock(3_000_000)),
+            causes: Causes::default(),
             payload: rmp_serde::to_vec_named(&json!({ "Pressed": null })).unwrap(),
         };
         let timed = Timed {

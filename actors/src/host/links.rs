@@ -84,6 +84,7 @@ impl Links {
             checkpoint: element.checkpoint,
             restart: element.restart,
             attempts_max: element.attempts,
+            on_expired: element.on_expired,
             mailbox_max: usize::try_from(element.mailbox).unwrap_or(usize::MAX),
             ..CellSettings::new(spec.id.clone())
         }

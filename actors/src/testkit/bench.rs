@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::machine::Machine;
+use lamplighter_policies::model::CheckpointPolicy;
 use lamplighter_policies::protocol::cell::{
     Cell, CellSettings, Effect, Emitted, InboundLink, Input, Meta, Restored, Sensed, Source, Task,
 };
@@ -23,6 +24,8 @@ pub(super) struct Memory {
     meta: Meta,
     history: Vec<Batch>,
     sources: BTreeSet<EntityId>,
+    /// How often it is checkpointed, from the next start on.
+    pub(super) policy: CheckpointPolicy,
 }
 
 /// An output as the handler emitted it.
@@ -313,6 +316,7 @@ fn settings(id: &EntityId, store: &Memory) -> CellSettings {
     };
     CellSettings {
         inbound: store.sources.iter().map(link).collect(),
+        checkpoint: store.policy,
         ..CellSettings::new(id.clone())
     }
 }

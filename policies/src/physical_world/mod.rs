@@ -1,11 +1,13 @@
 //! Events of the physical world and how long they hold (paper, 3.2 and 4.2.1).
 
+mod causes;
 mod event;
 mod recovered;
 mod skew;
 mod validity;
 mod world;
 
+pub use causes::{Causes, ROOTS_MAX, Root};
 pub use event::{EventId, Position};
 pub use recovered::{Happened, recovered, spaces};
 pub use skew::{Agreement, Reading, StoreClock};

@@ -10,7 +10,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::EntityId;
-use crate::physical_world::Position;
+use crate::physical_world::{Causes, Position};
 use crate::time::WallClock;
 
 /// One event on its way over a binding.
@@ -28,6 +28,9 @@ pub struct Envelope {
     /// Until when it holds; `None` is until overridden.
     #[serde(rename = "x")]
     pub expires_at: Option<WallClock>,
+    /// The events of the physical world that it follows from.
+    #[serde(rename = "c", default, skip_serializing_if = "Causes::is_empty")]
+    pub causes: Causes,
     /// The receiver's input, encoded.
     #[serde(rename = "p", with = "serde_bytes")]
     pub payload: Vec<u8>,

@@ -103,6 +103,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::physical_world::Causes;
     use crate::time::WallClock;
 
     fn envelope(index: u64, after: u64) -> Envelope {
@@ -118,6 +119,7 @@ mod tests {
             after: place(after),
             occurred_at: WallClock(0),
             expires_at: None,
+            causes: Causes::default(),
             payload: Vec::new(),
         }
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::commands::{Lane, Verdict};
 use crate::ids::EntityId;
 use crate::model::Value;
-use crate::physical_world::{EventId, Key, Position};
+use crate::physical_world::{Causes, EventId, Key, Position};
 use crate::time::WallClock;
 
 /// Something that arrived on a binding.
@@ -29,6 +29,9 @@ pub struct Event {
     /// Until when it holds; `None` is until overridden.
     #[serde(rename = "x")]
     pub expires_at: Option<WallClock>,
+    /// The events of the physical world that it follows from.
+    #[serde(rename = "c", default, skip_serializing_if = "Causes::is_empty")]
+    pub causes: Causes,
     /// The receiver's input, encoded.
     #[serde(rename = "p", with = "serde_bytes")]
     pub payload: Vec<u8>,

@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::physical_world::Position;
+use crate::physical_world::{Causes, Position};
 use crate::protocol::messages::Envelope;
 use crate::time::{Monotonic, WallClock};
 
@@ -75,6 +75,7 @@ impl Outbox {
         position: Position,
         occurred_at: WallClock,
         expires_at: Option<WallClock>,
+        causes: &Causes,
         payload: Vec<u8>,
     ) {
         let after = core::mem::replace(&mut self.saved.last, position);
@@ -84,6 +85,7 @@ impl Outbox {
                 after,
                 occurred_at,
                 expires_at,
+                causes: causes.clone(),
                 payload,
             };
             self.saved.retained.push_back(envelope);
@@ -189,7 +191,7 @@ mod tests {
     fn with(count: u64) -> Outbox {
         let mut outbox = Outbox::default();
         for index in 1..=count {
-            outbox.put(at(index), WallClock(0), None, vec![]);
+            outbox.put(at(index), WallClock(0), None, &Causes::default(), vec![]);
         }
         outbox
     }
@@ -207,7 +209,7 @@ mod tests {
     fn events_are_sent_once_each_naming_the_one_before() {
         let mut outbox = with(2);
         assert_eq!(places(&outbox.unsent(Monotonic(0))), [(0, 1), (1, 2)]);
-        outbox.put(at(5), WallClock(0), None, vec![]);
+        outbox.put(at(5), WallClock(0), None, &Causes::default(), vec![]);
         assert_eq!(places(&outbox.unsent(Monotonic(0))), [(2, 5)]);
         assert_eq!(outbox.unsent(Monotonic(0)), []);
     }
@@ -240,11 +242,11 @@ mod tests {
     fn replay_puts_the_same_events_in_without_sending_them_again() {
         let mut outbox = with(2);
         let checkpoint = outbox.saved().clone();
-        outbox.put(at(3), WallClock(0), None, vec![]);
+        outbox.put(at(3), WallClock(0), None, &Causes::default(), vec![]);
         outbox.unsent(Monotonic(0));
         outbox.acknowledged(Monotonic(0), at(2));
         outbox.restore(checkpoint);
-        outbox.put(at(3), WallClock(0), None, vec![]);
+        outbox.put(at(3), WallClock(0), None, &Causes::default(), vec![]);
         assert_eq!(
             places(&Vec::from(outbox.saved().retained.clone())),
             [(2, 3)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::machine::Machine;
 use lamplighter_policies::model::{ActuationClass, CheckpointPolicy, DeviceModel, Evidence, Value};
-use lamplighter_policies::physical_world::Position;
+use lamplighter_policies::physical_world::{Causes, Position};
 use lamplighter_policies::protocol::cell::{
     Cause, Cell, CellSettings, Effect, Emitted, Handled, InboundLink, Input, Meta, OutboundLink,
     Restored, Source, Target, Task, TaskInput,
@@ -203,8 +203,13 @@ impl House {
             Happening::Started => self.start(),
             Happening::Said(n) => {
                 let wall = self.now.wall;
-                self.source
-                    .put(Position::new(1, u64::from(n), 0), wall, None, vec![n]);
+                self.source.put(
+                    Position::new(1, u64::from(n), 0),
+                    wall,
+                    None,
+                    &Causes::default(),
+                    vec![n],
+                );
                 let unsent = self.source.unsent(self.now.monotonic);
                 self.transmit(unsent);
             }

@@ -44,6 +44,7 @@ pub(super) fn lamp() -> Appliance {
         class: ActuationClass::Set,
         report_period: None,
         identified_by: None,
+        stamped_by: None,
         safe_state: None,
         model: DeviceModel {
             name: "light".into(),

@@ -179,7 +179,7 @@ impl fmt::Display for Place<'_> {
 
 #[cfg(test)]
 mod tests {
-    use lamplighter_policies::physical_world::{EventId, Position};
+    use lamplighter_policies::physical_world::{Causes, EventId, Position};
     use lamplighter_policies::state_saving::{Event, Lane, Settled, Timed};
     use lamplighter_policies::time::WallClock;
     use proptest::prelude::*;
@@ -392,6 +392,7 @@ mod tests {
             after: Position::new(1, 11, 0),
             occurred_at: WallClock(-4),
             expires_at: None,
+            causes: Causes::default(),
             payload,
         })
     }

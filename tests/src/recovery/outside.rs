@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use lamplighter_policies::physical_world::Position;
+use lamplighter_policies::physical_world::{Causes, Position};
 use lamplighter_policies::protocol::cell::{Input, Sensed};
 use lamplighter_policies::protocol::messages::Envelope;
 use lamplighter_policies::state_saving::{Arrival, Inbound, Outbox};
@@ -45,7 +45,7 @@ impl Outside {
         let mut source = Outbox::default();
         for n in 1..=events {
             let position = Position::new(1, u64::from(n) * 3, 0);
-            source.put(position, WallClock(0), None, vec![n]);
+            source.put(position, WallClock(0), None, &Causes::default(), vec![n]);
         }
         let first = source.unsent(Now::default().monotonic);
         Self {

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use lamplighter_policies::ids::EntityId;
-use lamplighter_policies::physical_world::{EventId, Position};
+use lamplighter_policies::physical_world::{Causes, EventId, Position};
 use lamplighter_policies::protocol::cell::Meta;
 use lamplighter_policies::state_saving::{
     Event as Logged, Record, Timed, Timer, TimerChange, Timers,
@@ -195,6 +195,7 @@ fn event(index: u64, input: &Input) -> Record {
         after: Position::new(1, index - 1, 0),
         occurred_at: WallClock(0),
         expires_at: None,
+        causes: Causes::default(),
         payload: encoded(input),
     })
 }

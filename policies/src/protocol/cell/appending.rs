@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use super::{Answer, Cause, Cell, Effect, InFlight, Input, Phase, Retry, Sensed, Source, Waiting};
 use crate::ids::EntityId;
-use crate::physical_world::{EventId, Position};
+use crate::physical_world::{Causes, EventId, Position};
 use crate::protocol::messages::Envelope;
 use crate::state_saving::{Arrival, Event, Record, digest};
 use crate::time::{Now, WallClock};
@@ -106,6 +106,7 @@ impl Cell {
             after,
             occurred_at,
             expires_at,
+            causes: Causes::default(),
             payload,
         };
         self.accept(&link, &source, envelope, receipt);
@@ -163,6 +164,7 @@ impl Cell {
             after,
             occurred_at,
             expires_at,
+            causes,
             payload,
         } = envelope;
         let id = EventId {
@@ -176,6 +178,7 @@ impl Cell {
             after,
             occurred_at,
             expires_at,
+            causes,
             payload,
         };
         self.log.waiting.push_back(Waiting {

@@ -5,6 +5,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::{Cell, Effect, Handled, Handling, Phase, Source, Task, TaskInput};
+use crate::model::OnExpired;
+use crate::physical_world::Causes;
 use crate::restart::RestartDecision;
 use crate::state_saving::{Event, Record, Timed, digest};
 use crate::time::{Now, WallClock};
@@ -36,7 +38,7 @@ impl Cell {
         effects: &mut Vec<Effect>,
     ) {
         match record {
-            Record::Event(event) if self.skipped.contains(&index) => {
+            Record::Event(event) if self.is_left_out(index, logged_at, &event) => {
                 self.remember(&event);
                 self.folded.insert(event.binding, event.id.position);
                 self.log.handled = index;
@@ -45,7 +47,9 @@ impl Cell {
             Record::Timer(timed) => {
                 // Taken in any case: a skipped firing is over as well.
                 let stands = self.timers.stands(&timed);
-                if stands && !self.skipped.contains(&index) {
+                let expired = is_expired(timed.due_at, timed.expires_at, logged_at);
+                let left_out = expired && self.settings.on_expired == OnExpired::Skip;
+                if stands && !left_out && !self.skipped.contains(&index) {
                     self.hand_over_timer(index, logged_at, timed, effects);
                 } else {
                     self.log.handled = index;
@@ -78,6 +82,15 @@ impl Cell {
         }
     }
 
+    /// Whether the state is to know nothing of an event: it was given up, or had expired when it was
+    /// logged and the element wants none of those. It depends on the log alone, so every replay leaves
+    /// out the same.
+    fn is_left_out(&self, index: u64, logged_at: WallClock, event: &Event) -> bool {
+        let skips = self.settings.on_expired == OnExpired::Skip;
+        self.skipped.contains(&index)
+            || skips && is_expired(event.occurred_at, event.expires_at, logged_at)
+    }
+
     /// What a device said is remembered once it is part of the state that a checkpoint would save.
     fn remember(&mut self, event: &Event) {
         if self.source(&event.binding, Source::Device).is_some() {
@@ -103,15 +116,24 @@ impl Cell {
             id,
             occurred_at,
             expires_at,
+            causes,
             payload,
             ..
         } = event;
+        // One that holds only as it occurs says so itself to all that follows from it.
+        let immediate = expires_at == Some(occurred_at);
+        let causes = if sensed && !immediate {
+            Causes::of(&id, occurred_at, expires_at)
+        } else {
+            causes
+        };
         let handling = Handling {
             index,
             logged_at,
             expired: is_expired(occurred_at, expires_at, logged_at),
-            immediate: expires_at == Some(occurred_at),
+            immediate,
             expires_at,
+            causes,
             what: format!("event {id} on {binding}"),
             binding: Some((binding, id.position)),
             occurred: sensed.then(|| (id.clone(), occurred_at)),
@@ -145,6 +167,8 @@ impl Cell {
             expired: is_expired(due_at, expires_at, logged_at),
             immediate: false,
             expires_at,
+            // What a timer asks for was meant for later: it is a cause of its own.
+            causes: Causes::default(),
             what: format!("timer {key:?}"),
             binding: None,
             occurred: None,

@@ -30,7 +30,7 @@ use self::world::Surroundings;
 
 use crate::ids::EntityId;
 use crate::machine::Machine;
-use crate::physical_world::{EventId, Position};
+use crate::physical_world::{Causes, EventId, Position};
 use crate::protocol::messages::ElementReport;
 use crate::restart::RestartHistory;
 use crate::state_saving::{
@@ -192,6 +192,8 @@ struct Handling {
     /// It held only as it occurred: what follows from it acts now or never.
     immediate: bool,
     expires_at: Option<WallClock>,
+    /// What it follows from, itself included if it was sensed.
+    causes: Causes,
     binding: Option<(EntityId, Position)>,
     /// For what a device said: which event, and when it occurred.
     occurred: Option<(EventId, WallClock)>,

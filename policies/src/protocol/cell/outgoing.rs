@@ -30,14 +30,15 @@ impl Cell {
                 let expires_at = match declared {
                     Some(span) => Some(handling.logged_at + span),
                     None if handling.immediate => Some(handling.logged_at),
-                    // What follows from an event holds as long as the event.
-                    None => handling.expires_at,
+                    // What follows from an event holds as long as the event and all its causes.
+                    None => handling.causes.or_sooner(handling.expires_at),
                 };
                 match &link.target {
                     Target::Element => {
                         let payload = [link.prefix.as_slice(), &emitted.payload].concat();
                         if let Some(outbox) = self.outboxes.get_mut(link.id.as_str()) {
-                            outbox.put(position, handling.logged_at, expires_at, payload);
+                            let causes = &handling.causes;
+                            outbox.put(position, handling.logged_at, expires_at, causes, payload);
                         }
                     }
                     Target::Appliance(appliance) => {

@@ -8,7 +8,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::EntityId;
-use crate::model::{CheckpointPolicy, DeviceModel};
+use crate::model::{CheckpointPolicy, DeviceModel, OnExpired};
 use crate::restart::RestartPolicy;
 
 /// All that a cell is told about its element.
@@ -28,6 +28,8 @@ pub struct CellSettings {
     pub restart: RestartPolicy,
     /// How often an input may fail before it is given up; at least 1.
     pub attempts_max: u32,
+    /// What becomes of an input that had expired when it was logged.
+    pub on_expired: OnExpired,
     /// How many inputs may wait; beyond that its senders are held back. At least 1.
     pub mailbox_max: usize,
     /// How many outputs may be unacknowledged before the element takes no more input.
@@ -52,6 +54,7 @@ impl CellSettings {
             checkpoint: CheckpointPolicy::default(),
             restart: RestartPolicy::default(),
             attempts_max: 2,
+            on_expired: OnExpired::default(),
             mailbox_max: 1_024,
             unacknowledged_max: 10_000,
             batches_max: 4,

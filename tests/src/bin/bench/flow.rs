@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lamplighter_policies::physical_world::Position;
+use lamplighter_policies::physical_world::{Causes, Position};
 use lamplighter_policies::protocol::messages::{Envelope, Link};
 use lamplighter_runtime::clock;
 use lamplighter_runtime::message_pack;
@@ -136,6 +136,7 @@ impl Chain {
             after,
             occurred_at: clock::wall(),
             expires_at: None,
+            causes: Causes::default(),
             payload,
         };
         let mut bytes = vec![LINK_VERSION];

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use lamplighter_policies::ids::EntityId;
-use lamplighter_policies::physical_world::{EventId, Position};
+use lamplighter_policies::physical_world::{Causes, EventId, Position};
 use lamplighter_policies::state_saving::{Event, Record};
 use lamplighter_policies::time::WallClock;
 use lamplighter_runtime::store::codec::encode_batch;
@@ -147,6 +147,7 @@ fn event(index: u64) -> Record {
         after: Position::new(1, index - 1, 0),
         occurred_at: WallClock(1_700_000_000_000_000),
         expires_at: None,
+        causes: Causes::default(),
         payload,
     })
 }

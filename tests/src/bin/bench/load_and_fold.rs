@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::machine::Machine;
-use lamplighter_policies::physical_world::{EventId, Position};
+use lamplighter_policies::physical_world::{Causes, EventId, Position};
 use lamplighter_policies::protocol::cell::{
     Cell, CellSettings, Effect, Handled, InboundLink, Input, Meta, Restored, Source, Task,
     TaskInput,
@@ -157,6 +157,7 @@ fn records(first: u64, count: u64) -> Vec<Record> {
             after: Position::default(),
             occurred_at: clock::wall(),
             expires_at: None,
+            causes: Causes::default(),
             payload,
         })
     };

@@ -31,6 +31,7 @@ fn an_event_is_logged_then_acknowledged_and_handled_and_only_then_its_output_lea
         after: Position::default(),
         occurred_at: WallClock(2),
         expires_at: None,
+        causes: Causes::default(),
         payload: vec![0x81, 9],
     };
     assert_eq!(

@@ -3,6 +3,7 @@
 mod devices;
 mod logging;
 mod recovering;
+mod validity;
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -10,7 +11,7 @@ use core::time::Duration;
 
 use super::*;
 use crate::model::{ActuationClass, DeviceModel};
-use crate::physical_world::EventId;
+use crate::physical_world::{Causes, EventId};
 use crate::protocol::messages::Envelope;
 use crate::state_saving::{Batch, Begun, Command, Event, Lane, Properties};
 
@@ -142,6 +143,7 @@ fn received(index: u64, after: u64, expires_at: Option<WallClock>) -> Input {
         after: place(after),
         occurred_at: WallClock(0),
         expires_at,
+        causes: Causes::default(),
         payload: vec![7],
     };
     Input::Received {
@@ -160,6 +162,7 @@ fn logged(index: u64, after: u64, expires_at: Option<WallClock>) -> Record {
         after: place(after),
         occurred_at: WallClock(0),
         expires_at,
+        causes: Causes::default(),
         payload: vec![7],
     })
 }
