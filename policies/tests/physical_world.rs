@@ -10,11 +10,11 @@ mod house;
 
 use std::collections::BTreeMap;
 
-use lamplighter_policies::model::ActuationClass;
+use lamplighter_policies::model::{ActuationClass, Value};
 use lamplighter_policies::physical_world::Position;
 
 use device::Device;
-use house::House;
+use house::{House, Newest};
 
 /// How many houses one run of the test tells; each has up to eight crashes.
 const HOUSES: u64 = 1_000;
@@ -23,6 +23,7 @@ const HOUSES: u64 = 1_000;
 struct Seen {
     crashes: u32,
     sent_late: usize,
+    overrode_hands: usize,
     needlessly_unknown: usize,
     expired_actuated: usize,
     intermediate_shown: usize,
@@ -70,24 +71,41 @@ fn needlessly_unknown(house: &House) -> usize {
         .saturating_sub(crashes * house.devices.len())
 }
 
+/// A command that holds is shown, and one that held goes back where the device's model says so.
+fn is_final(device: &Device, newest: &Newest) -> bool {
+    let shows = device.shows.get(device.property);
+    match newest {
+        Newest::Commanded {
+            value,
+            expires_at: None,
+            ..
+        } => shows == Some(value),
+        Newest::Commanded { .. } if device.reverts => shows == Some(&Value::Integer(0)),
+        Newest::Commanded { .. } | Newest::Touched { .. } => true,
+    }
+}
+
 fn lived(seed: u64) -> Seen {
     let mut house = House::new(seed);
     house.run();
     let events: Vec<u8> = (1..=house.events).collect();
     let count = |of: fn(&Device) -> usize| house.devices.iter().map(of).sum();
-    let not_final = house.wanted.iter().filter(|(at, (_, value, expires_at))| {
+    let not_final = house.newest.iter().filter(|(at, newest)| {
         let device = &house.devices[**at];
-        let shows = device.shows.get(device.property);
-        device.class == ActuationClass::Set && expires_at.is_none() && shows != Some(value)
+        device.class == ActuationClass::Set && !is_final(device, newest)
     });
+    let commands = house.state().iter().filter(|n| **n < 100);
+    let touches = house.state().iter().filter(|n| **n >= 100);
+    let lost = usize::from(!commands.eq(&events)) + usize::from(house.touches) - touches.count();
     Seen {
         crashes: house.crashes,
         sent_late: house.sent_late,
+        overrode_hands: house.overrode_hands,
         needlessly_unknown: needlessly_unknown(&house),
         expired_actuated: count(expired_actuated),
         intermediate_shown: count(intermediate_shown),
         irreversible_repeated: count(irreversible_repeated),
-        acknowledged_lost: usize::from(house.state() != events) + house.unacknowledged(),
+        acknowledged_lost: lost + house.unacknowledged(),
         not_final: not_final.count(),
     }
 }

@@ -67,6 +67,8 @@ struct Quantity {
     entries: VecDeque<Entry>,
     /// Whether something is still to be done when the newest has expired, so that it is kept.
     reverts: bool,
+    /// The value before the newest command: what a device may still say just after it.
+    before: Option<Value>,
 }
 
 /// What one element knows of the physical world.
@@ -103,29 +105,36 @@ impl World {
             return None;
         }
         let overridden = quantity.entries.pop_back();
+        quantity.before = overridden.as_ref().map(|entry| entry.value.clone());
         quantity.entries.clear();
         quantity.entries.push_back(entry);
         overridden
     }
 
     /// Whether what a device says now is no news: it shows what it was told and says nothing of how
-    /// long that holds, or it was on its way when the command left.
+    /// long that holds, or it was on its way when the command left. Devices are known to repeat their
+    /// old state once after they took a command.
     #[must_use]
     pub fn confirms(&self, key: &Key, sensed: &Entry) -> bool {
         let told = |entry: &&Entry| entry.kind == Kind::Actuated && sensed.kind == Kind::Sensed;
+        let before = self.quantity(key).and_then(|it| it.before.as_ref());
         self.newest(key).filter(told).is_some_and(|command| {
             let as_told = command.value.means(&sensed.value) && sensed.expires_at.is_none();
             let holds = command.holds_at(sensed.occurred_at);
-            let crossed = !command.done && sensed.occurred_at < command.occurred_at + CROSSED;
-            (as_told && holds) || crossed
+            let just_now = sensed.occurred_at < command.occurred_at + CROSSED;
+            let as_before = before.is_some_and(|before| before.means(&sensed.value));
+            (as_told && holds) || (just_now && (!command.done || as_before))
         })
     }
 
     /// The newest event of a quantity, expired or not.
     #[must_use]
     pub fn newest(&self, key: &Key) -> Option<&Entry> {
-        let quantity = self.subjects.get(&key.subject)?.get(&key.attribute)?;
-        quantity.entries.back()
+        self.quantity(key)?.entries.back()
+    }
+
+    fn quantity(&self, key: &Key) -> Option<&Quantity> {
+        self.subjects.get(&key.subject)?.get(&key.attribute)
     }
 
     /// The value that a quantity has at an instant of the log, if that is known.
@@ -304,6 +313,19 @@ mod tests {
             &entry(Kind::Actuated, 1, 10, None).event,
         );
         assert!(!world.confirms(&key("lock"), &report(0, 10, None)));
+    }
+
+    #[test]
+    fn a_device_that_repeats_its_old_state_after_a_command_was_not_changed_by_hand() {
+        let mut world = World::default();
+        world.happened(&key("dim"), entry(Kind::Actuated, 7, 1, None), None);
+        world.happened(&key("dim"), entry(Kind::Actuated, 9, 10, None), None);
+        let taken = entry(Kind::Actuated, 9, 10, None).event;
+        world.done(&key("dim").subject, &taken);
+        let report = |value, second| entry(Kind::Sensed, value, second, None);
+        assert!(world.confirms(&key("dim"), &report(7, 10)));
+        assert!(!world.confirms(&key("dim"), &report(8, 10)));
+        assert!(!world.confirms(&key("dim"), &report(7, 12)));
     }
 
     #[test]

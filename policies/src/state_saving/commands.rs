@@ -279,6 +279,11 @@ impl Commands {
         self.queue.judged(position, verdict, at)
     }
 
+    /// Something newer speaks of these properties: what waits to be set of them is not sent.
+    pub fn overridden(&mut self, properties: &[String]) {
+        self.desired.retain(|name, _| !properties.contains(name));
+    }
+
     /// From here on the device is to show exactly this, whatever was outstanding.
     pub fn show(&mut self, target: BTreeMap<String, Desired>) {
         self.desired = target;

@@ -23,6 +23,8 @@ pub(crate) struct Device {
     pub(crate) answers: bool,
     /// Whether it counts the commands that it carried out, and shows the count.
     pub(crate) counts: bool,
+    /// Whether it goes back to 0 when a command's validity ends.
+    pub(crate) reverts: bool,
     pub(crate) shows: Properties,
     pub(crate) trace: Vec<Deed>,
 }

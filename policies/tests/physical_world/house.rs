@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::machine::Machine;
-use lamplighter_policies::model::{ActuationClass, CheckpointPolicy, DeviceModel, Evidence, Value};
+use lamplighter_policies::model::{
+    Access, ActuationClass, CheckpointPolicy, DeviceModel, Domain, Evidence, Property, Reversion,
+    Value,
+};
 use lamplighter_policies::physical_world::{Causes, Position};
 use lamplighter_policies::protocol::cell::{
     Cause, Cell, CellSettings, Effect, Emitted, Handled, InboundLink, Input, Meta, OutboundLink,
-    Restored, Source, Target, Task, TaskInput,
+    Restored, Sensed, Source, Target, Task, TaskInput,
 };
 use lamplighter_policies::protocol::messages::Envelope;
 use lamplighter_policies::restart::RestartPolicy;
@@ -26,6 +29,9 @@ const MS: i64 = 1_000;
 /// How far this machine's clock may be from the store's.
 pub(crate) const SKEW: Duration = Duration::from_millis(2);
 
+/// A change by hand so long after a command has nothing to do with it.
+const APART: Duration = Duration::from_millis(1_100);
+
 /// What is on its way.
 #[derive(Debug)]
 enum Happening {
@@ -39,6 +45,30 @@ enum Happening {
     Started,
     /// The source has something to say.
     Said(u8),
+    /// Somebody changes a device by hand.
+    Touched(usize),
+    /// The broker brings what a device said.
+    Reported(usize),
+}
+
+/// What the world made of a device last, in the order of the log.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Newest {
+    Commanded {
+        value: Value,
+        at: WallClock,
+        expires_at: Option<WallClock>,
+    },
+    /// Somebody changed it by hand; `apart` if that was long after the last command.
+    Touched { apart: bool },
+}
+
+/// What a device said, kept by the broker until it is logged.
+#[derive(Debug)]
+struct Report {
+    device: usize,
+    value: i64,
+    logged: bool,
 }
 
 /// The stable store, as far as the cell can tell.
@@ -59,8 +89,11 @@ pub(crate) struct House {
     pub(crate) sent_late: usize,
     /// Commands of unknown fate that a person was told of.
     pub(crate) unknown: Vec<Position>,
-    /// What the handler asked of each device last, in the order of the log, and until when it holds.
-    pub(crate) wanted: BTreeMap<usize, (Position, Value, Option<WallClock>)>,
+    pub(crate) newest: BTreeMap<usize, Newest>,
+    /// Commands by a recovery to a device that was changed by hand long after the last command.
+    pub(crate) overrode_hands: usize,
+    pub(crate) touches: u8,
+    reports: Vec<Report>,
     dice: Dice,
     cell: Option<Cell>,
     state: Vec<u8>,
@@ -68,8 +101,8 @@ pub(crate) struct House {
     source: Outbox,
     now: Now,
     process: u32,
-    /// Whether this process has handled anything that it did not find in the log.
-    recovering: bool,
+    /// Where the log ended when this process found it.
+    found: u64,
     queue: BinaryHeap<Reverse<(i64, u64)>>,
     happenings: BTreeMap<u64, Happening>,
     count: u64,
@@ -92,7 +125,10 @@ impl House {
             crashes: 0,
             sent_late: 0,
             unknown: Vec::new(),
-            wanted: BTreeMap::new(),
+            newest: BTreeMap::new(),
+            overrode_hands: 0,
+            touches: 0,
+            reports: Vec::new(),
             crashes_left: 1 + u32::try_from(dice.below(8)).expect("few"),
             dice,
             cell: None,
@@ -105,7 +141,7 @@ impl House {
                 skew: SKEW,
             },
             process: 0,
-            recovering: true,
+            found: 0,
             queue: BinaryHeap::new(),
             happenings: BTreeMap::new(),
             count: 0,
@@ -114,6 +150,11 @@ impl House {
         for n in 1..=events {
             at += 1 + i64::try_from(house.dice.below(120)).expect("small");
             house.later(at, Happening::Said(n));
+            if house.dice.one_in(4) {
+                let device = usize::try_from(house.dice.below(4)).expect("small");
+                let after = i64::try_from(house.dice.below(3_000)).expect("small");
+                house.later(at + after, Happening::Touched(device));
+            }
         }
         house.start();
         house
@@ -201,6 +242,8 @@ impl House {
             }),
             Happening::Reached(device, deed) => self.reach(device, deed),
             Happening::Started => self.start(),
+            Happening::Touched(device) => self.touch(device),
+            Happening::Reported(number) => self.report(number),
             Happening::Said(n) => {
                 let wall = self.now.wall;
                 self.source.put(
@@ -231,15 +274,66 @@ impl House {
 
     fn start(&mut self) {
         self.process += 1;
-        self.recovering = true;
         self.cell = Some(Cell::new(settings(&self.devices)));
         self.restore();
         let delay = self.delay(10);
         self.answer(delay, Input::Connected);
+        for number in 0..self.reports.len() {
+            let after = delay + self.delay(10);
+            self.later(after, Happening::Reported(number));
+        }
+    }
+
+    /// Somebody switches a device whose properties are set, and it says so.
+    fn touch(&mut self, device: usize) {
+        let number = self.reports.len();
+        let value = 100 + i64::from(self.touches);
+        let Some(touched) = self.devices.get_mut(device) else {
+            return;
+        };
+        if touched.class != ActuationClass::Set {
+            return;
+        }
+        touched
+            .shows
+            .insert(touched.property.into(), Value::Integer(value));
+        self.touches += 1;
+        self.reports.push(Report {
+            device,
+            value,
+            logged: false,
+        });
+        let delay = self.delay(10);
+        self.later(delay, Happening::Reported(number));
+    }
+
+    fn report(&mut self, number: usize) {
+        let Report {
+            device,
+            value,
+            logged,
+        } = self.reports[number];
+        if logged {
+            return;
+        }
+        let payload = vec![
+            u8::try_from(value).expect("few"),
+            u8::try_from(device).expect("few"),
+        ];
+        self.tell(Input::Sensed(Sensed {
+            link: id(&format!("from-{}", self.devices[device].name)),
+            occurred_at: self.now.wall,
+            expires_at: None,
+            payload,
+            receipt: Some(number as u64),
+            connection: u64::from(self.process),
+            identified: true,
+        }));
     }
 
     fn restore(&mut self) {
         let checkpoint = self.store.checkpoint;
+        self.found = self.store.head;
         let log = self.store.log.iter();
         let log = log.filter(|b| b.last() > checkpoint).cloned().collect();
         self.state = self.store.state.clone();
@@ -338,8 +432,11 @@ impl House {
             Effect::ReportUnknown { command, .. } => self.unknown.push(command.position),
             Effect::GiveUp { cause, .. } => panic!("gave up: {cause}"),
             Effect::Ready { .. } | Effect::Mended { .. } => {}
-            unexpected @ (Effect::Release { .. }
-            | Effect::Send { .. }
+            Effect::Release { receipt } => {
+                let number = usize::try_from(receipt).expect("few");
+                self.reports[number].logged = true;
+            }
+            unexpected @ (Effect::Send { .. }
             | Effect::Bury { .. }
             | Effect::Report { .. }
             | Effect::Stop) => panic!("{unexpected:?}"),
@@ -382,9 +479,11 @@ impl House {
         let TaskInput::Event { payload, .. } = &task.input else {
             panic!("no timers here")
         };
-        self.state.extend(payload);
-        self.recovering &= task.replay;
+        self.state.push(payload[0]);
         let n = payload[0];
+        if let Some(device) = payload.get(1) {
+            return self.handle_touch(&task, usize::from(*device), n);
+        }
         let mut chance = Dice::new(u64::from(n));
         let device = usize::try_from(chance.below(8)).expect("small") % self.devices.len();
         let valid_for = [None, Some(30), Some(300), Some(2_000)];
@@ -392,10 +491,12 @@ impl House {
         let valid_for = valid_for.map(Duration::from_millis);
         let value = Value::Integer(i64::from(n));
         let target = &self.devices[device];
-        let position = Position::new(1, task.index, 0);
-        let expires_at = valid_for.map(|span| task.logged_at + span);
-        self.wanted
-            .insert(device, (position, value.clone(), expires_at));
+        let commanded = Newest::Commanded {
+            value: value.clone(),
+            at: task.logged_at,
+            expires_at: valid_for.map(|span| task.logged_at + span),
+        };
+        self.newest.insert(device, commanded);
         let emitted = vec![Emitted {
             port: target.name.into(),
             valid_for,
@@ -406,6 +507,27 @@ impl House {
             emitted,
             timers: vec![],
             sensed: Default::default(),
+        };
+        self.tell(Input::Handled {
+            index: task.index,
+            handled,
+        });
+    }
+
+    fn handle_touch(&mut self, task: &Task, device: usize, n: u8) {
+        let apart = match self.newest.get(&device) {
+            Some(Newest::Commanded { at, .. }) => task.logged_at.since(*at) > APART,
+            Some(Newest::Touched { apart }) => *apart,
+            None => false,
+        };
+        self.newest.insert(device, Newest::Touched { apart });
+        let sensed = [(
+            self.devices[device].property.to_owned(),
+            Value::Integer(n.into()),
+        )];
+        let handled = Handled {
+            sensed: sensed.into(),
+            ..Handled::default()
         };
         self.tell(Input::Handled {
             index: task.index,
@@ -425,11 +547,15 @@ impl House {
         // The machine's clock may be behind the store's by as much as the bound says.
         let late = |end: WallClock| end <= self.now.wall + SKEW;
         self.sent_late += usize::from(command.expires_at.is_some_and(late));
+        let by_hand = self.newest.get(&device) == Some(&Newest::Touched { apart: true });
+        // What came after what this process found in the log is no part of its recovery.
+        let recovering = command.position.index <= self.found;
+        self.overrode_hands += usize::from(by_hand && recovering);
         let deed = Deed {
             at: self.now.wall,
             command,
             process: self.process,
-            recovering: self.recovering,
+            recovering,
         };
         let delay = self.delay(15);
         self.later(delay, Happening::Reached(device, deed));
@@ -487,6 +613,7 @@ fn devices(dice: &mut Dice) -> Vec<Device> {
         ][usize::try_from(dice.below(6)).expect("small")],
         answers: dice.one_in(2),
         counts: dice.one_in(2),
+        reverts: dice.one_in(3),
         shows: [("count".to_owned(), Value::Integer(0))].into(),
         trace: Vec::new(),
     };
@@ -494,9 +621,23 @@ fn devices(dice: &mut Dice) -> Vec<Device> {
 }
 
 fn modelled(device: &Device) -> (EntityId, DeviceModel) {
+    let reverts = Reversion {
+        to: Value::Integer(0),
+        after: Duration::ZERO,
+    };
+    let state = Property {
+        capability: "state".into(),
+        access: Access::Both,
+        domain: Domain::Any,
+        class: device.class,
+        relative: None,
+        reverts: Some(reverts).filter(|_| device.reverts && device.class == ActuationClass::Set),
+        accumulates: false,
+    };
     let model = DeviceModel {
         evidence: device.counts.then(|| Evidence::Counter("count".into())),
         answers: device.answers,
+        properties: [(device.property.into(), state)].into(),
         ..DeviceModel::unknown(device.class)
     };
     (id(device.name), model)
@@ -510,12 +651,18 @@ fn settings(devices: &[Device]) -> CellSettings {
         target: Target::Appliance(id(device.name)),
         valid_for: None,
     });
+    let inbound = devices.iter().map(|device| InboundLink {
+        id: id(&format!("from-{}", device.name)),
+        source: id(device.name),
+        kind: Source::Device,
+    });
+    let source = InboundLink {
+        id: id("in"),
+        source: id("source"),
+        kind: Source::Element,
+    };
     CellSettings {
-        inbound: vec![InboundLink {
-            id: id("in"),
-            source: id("source"),
-            kind: Source::Element,
-        }],
+        inbound: inbound.chain([source]).collect(),
         outbound: outbound.collect(),
         devices: devices.iter().map(modelled).collect(),
         checkpoint: CheckpointPolicy {

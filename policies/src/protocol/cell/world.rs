@@ -7,7 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::explanation::Overridden;
-use super::{Cell, CellSettings, Effect, Target, Waiting};
+use super::{Cell, CellSettings, Effect, OutboundLink, Target, Waiting};
 use crate::ids::EntityId;
 use crate::model::{ActuationClass, DeviceModel, Property, Reversion};
 use crate::physical_world::{Entry, EventId, Key, Kind, Position, World};
@@ -81,14 +81,16 @@ impl Surroundings {
         model.properties.get(&key.attribute)
     }
 
-    /// A device said this; its model says what of it is a quantity.
+    /// A device said this; its model says what of it is a quantity. Returns the attributes of which
+    /// it was news.
     fn sensed(
         &mut self,
         event: &EventId,
         occurred_at: WallClock,
         expires_at: Option<WallClock>,
         properties: Properties,
-    ) {
+    ) -> Vec<String> {
+        let mut news = Vec::new();
         for (attribute, value) in properties {
             let key = Key {
                 subject: event.source.clone(),
@@ -110,8 +112,10 @@ impl Surroundings {
             };
             if !self.world.confirms(&key, &entry) {
                 self.happened(&key, entry);
+                news.push(key.attribute);
             }
         }
+        news
     }
 
     /// The element commanded this. A step that leads nobody knows where says nothing of the world.
@@ -252,7 +256,8 @@ impl Cell {
         &self.surroundings.world
     }
 
-    /// A device's event is folded into what is known of the world.
+    /// A device's event is folded into what is known of the world. What was commanded before it and
+    /// still waits is overridden.
     pub(super) fn fold_sensed(
         &mut self,
         event: &EventId,
@@ -260,8 +265,15 @@ impl Cell {
         expires_at: Option<WallClock>,
         properties: Properties,
     ) {
-        self.surroundings
+        let news = self
+            .surroundings
             .sensed(event, occurred_at, expires_at, properties);
+        let of_device = |link: &&OutboundLink| matches!(&link.target, Target::Appliance(appliance) if *appliance == event.source);
+        for link in self.settings.outbound.iter().filter(of_device) {
+            if let Some(commands) = self.commands.get_mut(&link.id) {
+                commands.overridden(&news);
+            }
+        }
     }
 
     /// A command of a handler: steps become where they lead, the world is changed by it, and it
