@@ -4,9 +4,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::protocol::control::{
     Answer, Ask, FromManager, Peer, PlacedStatus, ServerStatus, ToManager,
 };
+use lamplighter_policies::protocol::messages::{Judgement, UnknownCommand};
+use lamplighter_policies::state_saving::Verdict;
 use lamplighter_runtime::transport::control::{
     ConnectError, ManagerLink, Token, TokenError, connect,
 };
@@ -38,6 +41,18 @@ pub enum OperatorError {
     /// The manager cannot do it.
     #[error("{0}")]
     Refused(String),
+    /// No such command waits for a person's word.
+    #[error(
+        "no command {command} of {element} is of unknown fate; those that wait for a word: {waiting}"
+    )]
+    NotUnknown {
+        /// Whose command was named.
+        element: EntityId,
+        /// How it was named.
+        command: String,
+        /// Those that wait.
+        waiting: String,
+    },
     /// The answer is to another question: the two ends are of different builds.
     #[error("the manager gave another answer than was asked for: {0}")]
     Unexpected(String),
@@ -47,9 +62,11 @@ impl OperatorError {
     pub(crate) fn unexpected(answer: &Answer) -> Self {
         match answer {
             Answer::Refused { reason } => Self::Refused(reason.clone()),
-            Answer::Status { .. } | Answer::Ready { .. } | Answer::Injected | Answer::Stopped => {
-                Self::Unexpected(format!("{answer:?}"))
-            }
+            Answer::Status { .. }
+            | Answer::Ready { .. }
+            | Answer::Injected
+            | Answer::Judged
+            | Answer::Stopped => Self::Unexpected(format!("{answer:?}")),
         }
     }
 }
@@ -129,6 +146,49 @@ impl Operator {
         timeout(ANSWER_TIMEOUT, asking)
             .await
             .map_err(|_| OperatorError::Late)?
+    }
+
+    /// Says what became of a command of unknown fate, named as the status names it. The element takes
+    /// the word once: when it has it in its log, the status lists the command no more.
+    ///
+    /// # Errors
+    /// No such command waits for a word, or the manager cannot pass it on.
+    pub async fn judge(
+        &mut self,
+        element: &EntityId,
+        command: &str,
+        verdict: Verdict,
+    ) -> Result<UnknownCommand, OperatorError> {
+        let (_, elements) = self.status().await?;
+        let status = elements.into_iter().map(|placed| placed.status);
+        let report = status
+            .filter(|status| status.element == *element)
+            .find_map(|status| status.report);
+        let waiting = report.map(|report| report.unknown).unwrap_or_default();
+        let named = waiting.iter().find(|unknown| unknown.id == command);
+        let Some(named) = named.cloned() else {
+            let ids: Vec<&str> = waiting.iter().map(|unknown| unknown.id.as_str()).collect();
+            return Err(OperatorError::NotUnknown {
+                element: element.clone(),
+                command: command.to_owned(),
+                waiting: match ids.is_empty() {
+                    true => "none".to_owned(),
+                    false => ids.join(", "),
+                },
+            });
+        };
+        let judgement = Judgement {
+            element: element.clone(),
+            link: named.link.clone(),
+            position: named.position,
+            verdict,
+        };
+        let asking = self.ask(Ask::Judge(judgement));
+        let answer = timeout(ANSWER_TIMEOUT, asking).await;
+        match answer.map_err(|_| OperatorError::Late)?? {
+            Answer::Judged => Ok(named),
+            answer => Err(OperatorError::unexpected(&answer)),
+        }
     }
 
     async fn answer(&mut self) -> Result<Answer, OperatorError> {

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::protocol::cell::{Cell, Input};
-use lamplighter_policies::protocol::messages::{FromHost, PROTOCOL_VERSION, ToHost};
+use lamplighter_policies::protocol::messages::{FromHost, Judgement, PROTOCOL_VERSION, ToHost};
 use lamplighter_policies::time::Monotonic;
 use lamplighter_runtime::clock::{self, Clock};
 use lamplighter_runtime::process::HostLink;
@@ -194,6 +194,24 @@ impl Host<'_> {
                     tracing::warn!(%element, "a drill is refused: it is not allowed here")
                 }
             },
+            ToHost::Judge(judgement) => self.judge(judgement),
+        }
+    }
+
+    fn judge(&self, judgement: Judgement) {
+        let Judgement {
+            element,
+            link,
+            position,
+            verdict,
+        } = judgement;
+        match self.elements.get(&element) {
+            Some(running) => running.role.tell(Input::Judged {
+                link,
+                position,
+                verdict,
+            }),
+            None => tracing::warn!(%element, "a word about a command comes too late"),
         }
     }
 

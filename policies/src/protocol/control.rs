@@ -11,7 +11,7 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::messages::{ElementReport, StartCause, StartPhases};
+use super::messages::{ElementReport, Judgement, StartCause, StartPhases};
 use crate::ids::EntityId;
 use crate::model::Isolation;
 use crate::restart::RestartPolicy;
@@ -122,6 +122,8 @@ pub enum ToAgent {
     },
     /// Stop all elements with a last checkpoint, then the agent.
     Stop,
+    /// A person says what became of a command of unknown fate.
+    Judge(Judgement),
 }
 
 /// What is done about a failed element.
@@ -277,6 +279,8 @@ pub enum Ask {
     },
     /// Stop the application; answer when every agent has stopped.
     Stop,
+    /// Say what became of a command of unknown fate.
+    Judge(Judgement),
 }
 
 /// Manager to operator.
@@ -300,6 +304,8 @@ pub enum Answer {
     },
     /// The drill is under way.
     Injected,
+    /// The word is passed on to the element.
+    Judged,
     /// Every agent has stopped.
     Stopped,
     /// It cannot be done.

@@ -318,6 +318,7 @@ impl GlobalManager {
                 };
                 effects.push(Effect::Answer(by, answer));
             }
+            Ask::Judge(judgement) => self.judge(by, judgement, effects),
             Ask::Stop => {
                 self.stop(now, effects);
                 if let Some(stopping) = &mut self.stopping {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::EntityId;
 use crate::physical_world::{Causes, Position};
+use crate::state_saving::Verdict;
 use crate::time::WallClock;
 
 /// One event on its way over a binding.
@@ -96,6 +97,21 @@ pub enum ToHost {
         /// Which element.
         element: EntityId,
     },
+    /// A person says what became of a command of unknown fate.
+    Judge(Judgement),
+}
+
+/// What a person says of a command of unknown fate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judgement {
+    /// Whose command.
+    pub element: EntityId,
+    /// The flow, as in [`UnknownCommand`].
+    pub link: String,
+    /// The command, as in [`UnknownCommand`].
+    pub position: Position,
+    /// What is held of it.
+    pub verdict: Verdict,
 }
 
 /// How long each part of a start or repair took.

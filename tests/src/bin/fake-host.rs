@@ -45,7 +45,7 @@ impl Application for Fake {
                     elements.push((element.clone(), epoch));
                     started(&spec, element, epoch)
                 }
-                ToHost::Prepare { .. } => continue,
+                ToHost::Prepare { .. } | ToHost::Judge(_) => continue,
                 ToHost::Report { request } => {
                     for (element, epoch) in &elements {
                         assert!(outbox.send(report(request, element, *epoch)));

@@ -16,7 +16,7 @@ use crate::ids::EntityId;
 use crate::machine::Machine;
 use crate::model::Isolation;
 use crate::protocol::control::{Decider, ElementStatus, FromAgent, Injection, ToAgent};
-use crate::protocol::messages::{FromHost, PROTOCOL_VERSION, ToHost};
+use crate::protocol::messages::{FromHost, Judgement, PROTOCOL_VERSION, ToHost};
 use crate::restart::{RestartHistory, RestartPolicy};
 use crate::time::{Monotonic, Now};
 
@@ -176,6 +176,7 @@ impl FogAgent {
                 self.inject(now, &element, injection, effects)
             }
             ToAgent::Stop => self.stop(now, effects),
+            ToAgent::Judge(judgement) => self.judge(judgement, effects),
         }
     }
 
@@ -295,6 +296,17 @@ impl FogAgent {
                 },
             },
         });
+    }
+
+    fn judge(&self, judgement: Judgement, effects: &mut Vec<Effect>) {
+        let hosted = self.elements.get(&judgement.element);
+        if let Some(Phase::Running(host)) = hosted.map(|hosted| &hosted.phase) {
+            let host = *host;
+            effects.push(Effect::Tell {
+                host,
+                message: ToHost::Judge(judgement),
+            });
+        }
     }
 
     /// The host no longer has the element; if it has none left, it must end soon.

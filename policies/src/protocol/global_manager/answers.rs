@@ -1,11 +1,14 @@
 //! What the global manager answers operators.
 
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{ConnectionId, Effect, GlobalManager, Query};
 use crate::protocol::control::{
-    Answer, ElementState, PlacedStatus, STATUS_ENTITIES_MAX, ServerStatus,
+    Answer, ElementState, PlacedStatus, STATUS_ENTITIES_MAX, ServerStatus, ToAgent,
 };
+use crate::protocol::messages::Judgement;
 use crate::time::Monotonic;
 
 impl GlobalManager {
@@ -32,6 +35,31 @@ impl GlobalManager {
                 .into_iter()
                 .map(|to| Effect::Answer(to, answer.clone())),
         );
+    }
+
+    /// Passes a person's word about a command on to whoever runs the element.
+    pub(super) fn judge(&self, by: ConnectionId, judgement: Judgement, effects: &mut Vec<Effect>) {
+        let answer = match self.runs_at(&judgement) {
+            Ok(agent) => {
+                effects.push(Effect::TellAgent(agent, ToAgent::Judge(judgement)));
+                Answer::Judged
+            }
+            Err(reason) => Answer::Refused { reason },
+        };
+        effects.push(Effect::Answer(by, answer));
+    }
+
+    fn runs_at(&self, Judgement { element, .. }: &Judgement) -> Result<ConnectionId, String> {
+        let placed = self.elements.get(element);
+        let placed = placed.ok_or_else(|| format!("the topology has no element {element}"))?;
+        if placed.status.state != ElementState::Running {
+            return Err(format!(
+                "{element} does not run now; say it again when it does"
+            ));
+        }
+        let agent = self.servers.get(&placed.server).and_then(Option::as_ref);
+        let agent = agent.ok_or_else(|| format!("the agent of {} is away", placed.server))?;
+        Ok(agent.connection)
     }
 
     /// Answers the queries that are complete, or due at `now`.

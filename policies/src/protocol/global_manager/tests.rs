@@ -1,7 +1,10 @@
 use alloc::vec;
 
 use super::*;
+use crate::physical_world::Position;
 use crate::protocol::control::ServerStatus;
+use crate::protocol::messages::Judgement;
+use crate::state_saving::Verdict;
 
 #[test]
 fn a_suspected_element_is_restarted_in_place() {
@@ -84,6 +87,33 @@ fn drills_are_refused_unless_they_are_allowed() {
     assert_eq!(
         told(&mut manager, asked(ask)),
         [Effect::Answer(OPERATOR, Answer::Refused { reason })]
+    );
+}
+
+#[test]
+fn a_persons_word_about_a_command_is_passed_on_to_the_element_that_sent_it() {
+    let mut manager = registered();
+    let judgement = |element: &str| Judgement {
+        element: id(element),
+        link: "pump/dose".into(),
+        position: Position::new(1, 7, 0),
+        verdict: Verdict::Redo,
+    };
+    let reason = "the topology has no element nobody".into();
+    assert_eq!(
+        told(&mut manager, asked(Ask::Judge(judgement("nobody")))),
+        [Effect::Answer(OPERATOR, Answer::Refused { reason })]
+    );
+    let mut running = unassigned(&id("lamp"));
+    running.state = ElementState::Running;
+    let running = FromAgent::Status(alloc::boxed::Box::new(running));
+    told(&mut manager, from_agent(running));
+    assert_eq!(
+        told(&mut manager, asked(Ask::Judge(judgement("lamp")))),
+        [
+            Effect::TellAgent(AGENT, ToAgent::Judge(judgement("lamp"))),
+            Effect::Answer(OPERATOR, Answer::Judged),
+        ]
     );
 }
 

@@ -106,6 +106,7 @@ impl System {
             Answer::Injected => Ok(()),
             other @ (Answer::Status { .. }
             | Answer::Ready { .. }
+            | Answer::Judged
             | Answer::Stopped
             | Answer::Refused { .. }) => Err(format!("no panic: {other:?}").into()),
         }

@@ -1,10 +1,14 @@
 //! The cell told by name: whole effect lists.
 
 mod devices;
+mod doubt;
 mod logging;
 mod recovering;
 mod validity;
+mod world;
 
+use alloc::borrow::ToOwned;
+use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
