@@ -185,10 +185,11 @@ impl Operator {
         };
         let asking = self.ask(Ask::Judge(judgement));
         let answer = timeout(ANSWER_TIMEOUT, asking).await;
-        match answer.map_err(|_| OperatorError::Late)?? {
-            Answer::Judged => Ok(named),
-            answer => Err(OperatorError::unexpected(&answer)),
+        let answer = answer.map_err(|_| OperatorError::Late)??;
+        if answer == Answer::Judged {
+            return Ok(named);
         }
+        Err(OperatorError::unexpected(&answer))
     }
 
     async fn answer(&mut self) -> Result<Answer, OperatorError> {
