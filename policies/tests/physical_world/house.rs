@@ -516,6 +516,8 @@ impl House {
 
     fn handle_touch(&mut self, task: &Task, device: usize, n: u8) {
         let apart = match self.newest.get(&device) {
+            // When a device last went back by itself is not noted here.
+            Some(Newest::Commanded { .. }) if self.devices[device].reverts => false,
             Some(Newest::Commanded { at, .. }) => task.logged_at.since(*at) > APART,
             Some(Newest::Touched { apart }) => *apart,
             None => false,
