@@ -1,12 +1,13 @@
 //! An application: the elements that a program has, and its command line.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_runtime::process::HostLink;
 use lamplighter_runtime::store::Saved;
 
-use crate::author::Element;
+use crate::author::{Callable, Element};
 use crate::cli;
 use crate::host::{self, FoldedState};
 use crate::instance::{self, Accepts, Hosted, Instance};
@@ -37,6 +38,8 @@ impl std::error::Error for Error {}
 pub(crate) struct Kind {
     pub(crate) make: fn(EntityId, Vec<u8>, BTreeSet<String>) -> Box<dyn Hosted>,
     pub(crate) accepts: Accepts,
+    /// Whether it takes calls.
+    pub(crate) is_callable: bool,
 }
 
 /// A program under construction.
@@ -82,6 +85,53 @@ impl App {
             Kind {
                 make,
                 accepts: instance::accepts::<E>,
+                is_callable: false,
+            },
+        );
+        self
+    }
+
+    /// Registers an element that other elements may call, as [`App::element`] does the others.
+    ///
+    /// ```no_run
+    /// use lamplighter::prelude::*;
+    ///
+    /// #[derive(Serialize, Deserialize, Default)]
+    /// struct Clerk { numbers: u64 }
+    ///
+    /// impl Element for Clerk {
+    ///     type Event = ();
+    ///     fn handle(&mut self, _: Event<()>, _: &mut Context<Self>) -> Outcome { Ok(()) }
+    /// }
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// enum Asked { Number }
+    ///
+    /// impl Callable for Clerk {
+    ///     type Call = Asked;
+    ///     type Reply = u64;
+    ///     fn call(&mut self, _: Event<Asked>, _: &mut Context<Self>) -> Result<u64, NoReply> {
+    ///         self.numbers += 1;
+    ///         Ok(self.numbers)
+    ///     }
+    /// }
+    ///
+    /// fn main() -> lamplighter::Result {
+    ///     lamplighter::app().callable::<Clerk>("Clerk").run()
+    /// }
+    /// ```
+    #[must_use]
+    pub fn callable<E: Callable>(mut self, kind: &str) -> Self {
+        let make = |id, initial, ports| -> Box<dyn Hosted> {
+            let serve = Some(instance::serve::<E> as instance::Serve<E>);
+            Box::new(Instance::<E>::new(id, initial, ports).served_by(serve))
+        };
+        self.kinds.insert(
+            kind.to_owned(),
+            Kind {
+                make,
+                accepts: instance::accepts::<E>,
+                is_callable: true,
             },
         );
         self
@@ -112,7 +162,11 @@ impl cli::Application for App {
         host::folded(known, spec, saved)
     }
 
-    async fn run_host(&self, link: HostLink) -> std::result::Result<(), String> {
-        host::run(&self.kinds, link).await
+    async fn run_host(
+        &self,
+        link: HostLink,
+        calls_directory: Option<PathBuf>,
+    ) -> std::result::Result<(), String> {
+        host::run(&self.kinds, link, calls_directory).await
     }
 }

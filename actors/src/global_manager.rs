@@ -39,6 +39,8 @@ pub struct ManagerPlan {
     pub store: StoreAccess,
     /// What admits agents and operators.
     pub token: Token,
+    /// What admits elements to those that they call.
+    pub calls_token: Token,
     /// Whether faults may be injected.
     pub allow_inject: bool,
 }
@@ -151,6 +153,10 @@ fn deployments(
             plan.allow_inject,
         )
         .expect("only elements of the topology are placed");
+        let spec = ElementSpec {
+            calls_token: plan.calls_token.reveal().to_owned(),
+            ..spec
+        };
         let assignment = Assignment {
             element: id.clone(),
             epoch_floor: 0,

@@ -7,10 +7,14 @@ use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::Value;
 use lamplighter_policies::physical_world::{EventId, Position};
 use lamplighter_policies::protocol::cell::{Emitted, Handled, Task, TaskInput};
-use lamplighter_policies::state_saving::Properties;
-use lamplighter_runtime::message_pack;
+use lamplighter_policies::state_saving::{CallOutcome, Properties};
+use lamplighter_runtime::message_pack::{self, MessagePackError};
+use serde::de::DeserializeOwned;
 
-use crate::author::{Context, Element, Emission, Event, Fields, Given, Outcome, Wishes};
+use crate::author::{
+    CALL_BYTES_MAX, Callable, Context, Element, Emission, Event, Failure, Fields, Given, NoReply,
+    Wishes, answer_of,
+};
 use crate::encoding::{self, Encoded};
 use crate::panics::guarded;
 
@@ -71,13 +75,18 @@ pub(crate) trait Hosted {
 }
 
 /// An element and its present instance.
-pub(crate) struct Instance<E> {
+pub(crate) struct Instance<E: Element> {
     id: EntityId,
     initial: Vec<u8>,
     appliance_ports: BTreeSet<String>,
     element: Option<E>,
     panic_next: bool,
+    serve: Option<Serve<E>>,
 }
+
+/// Carries out a call whose body is encoded.
+pub(crate) type Serve<E> =
+    fn(&mut E, Event<Vec<u8>>, &mut Context<E>) -> Result<CallOutcome, Failure>;
 
 impl<E: Element> Instance<E> {
     /// An element without an instance. `initial` is the encoded `state` table of the topology.
@@ -88,7 +97,19 @@ impl<E: Element> Instance<E> {
             appliance_ports,
             element: None,
             panic_next: false,
+            serve: None,
         }
+    }
+
+    /// The same, of an element that takes calls.
+    pub(crate) fn served_by(mut self, serve: Option<Serve<E>>) -> Self {
+        self.serve = serve;
+        self
+    }
+
+    /// Lets it take calls from here on.
+    pub(crate) fn serve(&mut self, serve: Serve<E>) {
+        self.serve = Some(serve);
     }
 
     pub(crate) fn element(&self) -> Option<&E> {
@@ -105,11 +126,11 @@ impl<E: Element> Instance<E> {
     }
 
     /// Runs author code. After a panic the instance is gone.
-    fn run(
+    fn run<T>(
         &mut self,
         given: Given,
-        step: impl FnOnce(&mut E, &mut Context<E>) -> Outcome,
-    ) -> Result<Wishes, String> {
+        step: impl FnOnce(&mut E, &mut Context<E>) -> Result<T, Failure>,
+    ) -> Result<(Wishes, T), String> {
         let Some(mut element) = self.element.take() else {
             return Err("there is no instance".to_owned());
         };
@@ -121,21 +142,9 @@ impl<E: Element> Instance<E> {
             (element, context.into_wishes(), outcome)
         });
         match outcome {
-            Ok((
-                element,
-                Wishes {
-                    fault: None,
-                    emissions,
-                    timers,
-                },
-                Ok(()),
-            )) => {
+            Ok((element, wishes @ Wishes { fault: None, .. }, Ok(given))) => {
                 self.element = Some(element);
-                Ok(Wishes {
-                    fault: None,
-                    emissions,
-                    timers,
-                })
+                Ok((wishes, given))
             }
             Ok((element, wishes, outcome)) => {
                 let cause = outcome.err().or(wishes.fault).unwrap_or_default();
@@ -148,40 +157,51 @@ impl<E: Element> Instance<E> {
         }
     }
 
-    fn event(&self, task: &Task) -> Result<Event<E::Event>, String> {
-        let (id, at, expires_at, payload) = match &task.input {
+    /// What the handler is given, its body still encoded.
+    fn event(&self, task: Task) -> Result<Event<Vec<u8>>, String> {
+        let (id, at, expires_at, body, answers) = match task.input {
             TaskInput::Event {
                 id,
                 occurred_at,
                 expires_at,
                 payload,
                 ..
-            } => (id.clone(), *occurred_at, *expires_at, payload),
+            }
+            | TaskInput::Call {
+                id,
+                occurred_at,
+                expires_at,
+                payload,
+            } => (id, occurred_at, expires_at, payload, None),
             TaskInput::Timer {
                 due_at,
                 expires_at,
                 payload,
                 ..
             } => {
-                let position = Position::new(0, task.index, 0);
-                (
-                    EventId {
-                        source: self.id.clone(),
-                        position,
-                    },
-                    *due_at,
-                    *expires_at,
-                    payload,
-                )
+                let id = EventId {
+                    source: self.id.clone(),
+                    position: Position::new(0, task.index, 0),
+                };
+                (id, due_at, expires_at, payload, None)
+            }
+            TaskInput::Answer {
+                call,
+                outcome,
+                prefix,
+                id,
+                occurred_at,
+            } => {
+                let body = [prefix, answer(outcome)?].concat();
+                (id, occurred_at, None, body, Some(call))
             }
         };
-        let body =
-            message_pack::decode(payload).map_err(|e| format!("its input does not decode: {e}"))?;
         Ok(Event {
             id,
             at,
             expires_at,
             expired: task.expired,
+            answers,
             body,
         })
     }
@@ -203,6 +223,65 @@ impl<E: Element> Instance<E> {
             payload: body.into_bytes(),
             properties,
         })
+    }
+}
+
+/// Why an element that is called cannot answer.
+const NOT_CALLABLE: &str =
+    "it takes no calls; implement `Callable` and register it with `App::callable`";
+
+/// The same event with its body decoded.
+fn decoded<T: DeserializeOwned>(event: Event<Vec<u8>>) -> Result<Event<T>, MessagePackError> {
+    let body = message_pack::decode(&event.body)?;
+    let Event {
+        id,
+        at,
+        expires_at,
+        expired,
+        answers,
+        ..
+    } = event;
+    Ok(Event {
+        id,
+        at,
+        expires_at,
+        expired,
+        answers,
+        body,
+    })
+}
+
+/// An answer as an author's input holds it, encoded.
+fn answer(outcome: CallOutcome) -> Result<Vec<u8>, String> {
+    match answer_of(outcome) {
+        Ok(reply) => Ok([encoding::variant_prefix("Ok"), reply].concat()),
+        Err(error) => Encoded::of(&Err::<(), _>(error))
+            .map(Encoded::into_bytes)
+            .map_err(|error| error.to_string()),
+    }
+}
+
+/// Carries out a call on `E`.
+pub(crate) fn serve<E: Callable>(
+    element: &mut E,
+    call: Event<Vec<u8>>,
+    context: &mut Context<E>,
+) -> Result<CallOutcome, Failure> {
+    let call = decoded::<E::Call>(call)
+        .map_err(|error| Failure::new(format!("what is asked does not decode: {error}")))?;
+    match element.call(call, context) {
+        Ok(reply) => {
+            let reply = Encoded::of(&reply)?.into_bytes();
+            if reply.len() > CALL_BYTES_MAX {
+                let size = reply.len();
+                return Err(Failure::new(format!(
+                    "its reply has {size} bytes, and may have {CALL_BYTES_MAX}"
+                )));
+            }
+            Ok(CallOutcome::Answered(reply))
+        }
+        Err(NoReply::Refused(refusal)) => Ok(CallOutcome::Refused(refusal.into_reason())),
+        Err(NoReply::Failed(failure)) => Err(failure),
     }
 }
 
@@ -262,7 +341,6 @@ impl<E: Element> Hosted for Instance<E> {
     }
 
     fn handle(&mut self, task: Task) -> Result<Handled, String> {
-        let event = self.event(&task)?;
         let sensed = sensed(&task.input);
         let given = Given {
             element: self.id.clone(),
@@ -270,9 +348,21 @@ impl<E: Element> Hosted for Instance<E> {
             now: task.logged_at,
             replay: task.replay,
         };
-        let wishes = self.run(given, move |element, context| {
-            element.handle(event, context)
-        })?;
+        let is_call = matches!(task.input, TaskInput::Call { .. });
+        let event = self.event(task)?;
+        let (wishes, reply) = if is_call {
+            let serve = self.serve.ok_or(NOT_CALLABLE)?;
+            let (wishes, reply) = self.run(given, move |element, context| {
+                serve(element, event, context)
+            })?;
+            (wishes, Some(reply))
+        } else {
+            let event = decoded(event).map_err(|e| format!("its input does not decode: {e}"))?;
+            let (wishes, ()) = self.run(given, move |element, context| {
+                element.handle(event, context)
+            })?;
+            (wishes, None)
+        };
         let emitted = wishes
             .emissions
             .into_iter()
@@ -282,6 +372,8 @@ impl<E: Element> Hosted for Instance<E> {
             emitted,
             timers: wishes.timers,
             sensed,
+            calls: wishes.calls,
+            reply,
         })
     }
 

@@ -30,7 +30,8 @@ mod testkit;
 
 pub use app::{App, Error, Result, app};
 pub use author::{
-    Change, Context, Element, Emission, Event, Failure, Fields, Outcome, Output, TimerSetting,
+    Answer, CALL_BYTES_MAX, Call, CallError, CallId, CallSetting, Callable, Change, Context,
+    Element, Emission, Event, Failure, Fields, NoReply, Outcome, Output, Refusal, TimerSetting,
     Timestamp, Valid,
 };
 pub use instance::StateFault;
@@ -46,6 +47,7 @@ pub mod prelude {
     pub use serde::{Deserialize, Serialize};
 
     pub use crate::{
-        Change, Context, Element, Event, Failure, Fields, Outcome, Output, TestElement, Valid, json,
+        Answer, Call, CallError, CallId, Callable, Change, Context, Element, Event, Failure,
+        Fields, NoReply, Outcome, Output, Refusal, TestElement, Valid, json,
     };
 }

@@ -32,6 +32,8 @@ pub struct ElementSpec {
     pub skew_max: Duration,
     /// Whether faults may be injected.
     pub allow_inject: bool,
+    /// What admits an element to those that it calls; empty where nothing runs.
+    pub calls_token: String,
 }
 
 /// How to reach the broker.
@@ -104,6 +106,7 @@ impl ElementSpec {
             lease: topology.store.lease,
             skew_max: topology.detection.skew_max,
             allow_inject,
+            calls_token: String::new(),
         })
     }
 

@@ -1,19 +1,23 @@
 //! An element under test: the production cell on virtual time, with a store in memory.
 
 mod bench;
+mod calls;
 
 use std::time::Duration;
 
 use bench::{Bench, Memory, Taken};
 use lamplighter_policies::ids::EntityId;
+use lamplighter_policies::state_saving::CallOutcome;
 use lamplighter_policies::time::WallClock;
 use lamplighter_runtime::message_pack;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::author::{Element, Output, Timestamp};
-use crate::encoding::Encoded;
-use crate::instance::{Hosted, Instance, SavedFields};
+use crate::author::{
+    Answer, Call, CallError, CallId, Callable, Element, Output, Timestamp, answer_of,
+};
+use crate::encoding::{self, Encoded};
+use crate::instance::{self, Hosted, Instance, SavedFields};
 
 /// When virtual time begins: an ordinary day, so that nothing is near zero by luck.
 const BEGINNING: WallClock = WallClock(1_767_225_600_000_000);
@@ -87,7 +91,7 @@ impl<E: Element> TestElement<E> {
     pub fn with_state(state: impl Serialize) -> Self {
         let id = EntityId::new("under-test").expect("a valid id");
         let initial = Encoded::of(&state).expect("the state encodes").into_bytes();
-        let bench = Bench::new(&id, initial.clone(), Memory::default(), BEGINNING);
+        let bench = Bench::new(&id, initial.clone(), Memory::default(), BEGINNING, None);
         Self { id, initial, bench }
     }
 
@@ -97,8 +101,70 @@ impl<E: Element> TestElement<E> {
         let mut element = Self::new();
         let mut memory = Memory::default();
         memory.policy = policy;
-        element.bench = Bench::new(&element.id, element.initial.clone(), memory, BEGINNING);
+        element.bench = Bench::new(
+            &element.id,
+            element.initial.clone(),
+            memory,
+            BEGINNING,
+            None,
+        );
         element
+    }
+
+    /// Says which variant of its input takes the answers to calls on `port`, as the binding's `reply`
+    /// does in a topology.
+    ///
+    /// # Panics
+    /// If `variant` does not make a variant of an enum that serde tags with its name.
+    #[must_use]
+    pub fn calling<T, R>(
+        mut self,
+        port: Call<T, R>,
+        variant: impl FnOnce(Answer<R>) -> E::Event,
+    ) -> Self {
+        let input = Encoded::of(&variant(Err(CallError::TimedOut))).expect("the input encodes");
+        let names = encoding::fields(input.bytes());
+        let name = names.keys().next().expect("an answer is in a variant");
+        assert!(
+            names.len() == 1 && name != encoding::WHOLE,
+            "an answer is in a variant with one field"
+        );
+        self.bench
+            .bind_call(port.name(), encoding::variant_prefix(name));
+        self
+    }
+
+    /// What it called on a port since this was last asked, replays left out.
+    ///
+    /// # Panics
+    /// If what was asked does not decode as the type of the port.
+    pub fn called<T: DeserializeOwned, R>(&mut self, port: Call<T, R>) -> Vec<(CallId, T)> {
+        let asked = self.bench.heard().take_asked(port.name());
+        let decode = |(id, bytes): (CallId, Vec<u8>)| {
+            let asked = message_pack::decode(&bytes).expect("what was asked decodes as its type");
+            (id, asked)
+        };
+        asked.into_iter().map(decode).collect()
+    }
+
+    /// The calls that it withdrew since this was last asked, replays left out.
+    pub fn cancelled(&mut self) -> Vec<CallId> {
+        self.bench.heard().take_cancelled()
+    }
+
+    /// Answers one of its calls, as the callee or the framework would.
+    ///
+    /// # Panics
+    /// If `port` was not bound with [`TestElement::calling`].
+    pub fn answer<T, R: Serialize>(&mut self, port: Call<T, R>, call: CallId, answer: Answer<R>) {
+        let outcome = match answer {
+            Ok(reply) => {
+                let reply = Encoded::of(&reply).expect("the reply encodes");
+                CallOutcome::Answered(reply.into_bytes())
+            }
+            Err(error) => error.into_outcome(),
+        };
+        self.bench.answer(port.name(), call, outcome);
     }
 
     /// Gives it an event from `source` that holds until overridden.
@@ -246,8 +312,24 @@ impl<E: Element> TestElement<E> {
             self.initial.clone(),
             memory,
             self.bench.now().wall,
+            self.bench.serves(),
         );
         (shown(&bench.save()), bench.take_replayed())
+    }
+}
+
+impl<E: Callable> TestElement<E> {
+    /// Calls it, as the element `caller` would.
+    ///
+    /// # Panics
+    /// If it gave no answer because it was given up, or its reply does not decode.
+    pub fn call(&mut self, caller: &str, call: E::Call) -> Answer<E::Reply> {
+        self.bench.serve(instance::serve::<E>);
+        let caller = EntityId::new(caller).expect("the caller of a test is an id");
+        let payload = Encoded::of(&call).expect("the call encodes").into_bytes();
+        let outcome = self.bench.call(&caller, payload);
+        let reply = answer_of(outcome.expect("the call is answered"))?;
+        Ok(message_pack::decode(&reply).expect("a reply decodes as its type"))
     }
 }
 

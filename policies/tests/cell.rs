@@ -263,8 +263,7 @@ impl World {
             index,
             handled: Handled {
                 emitted,
-                timers: vec![],
-                sensed: Default::default(),
+                ..Handled::default()
             },
         });
     }

@@ -4,12 +4,12 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
-use lamplighter_policies::state_saving::{Missed, Timer, TimerChange};
+use lamplighter_policies::state_saving::{CallWish, Missed, Timer, TimerChange};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::Serialize;
 
-use super::{Element, Emission, Output, Timestamp};
+use super::{CALL_BYTES_MAX, Call, CallId, Element, Emission, Output, Timestamp};
 use crate::encoding::{self, Encoded};
 
 /// A handler's surroundings. It only collects what the handler asks for.
@@ -34,6 +34,7 @@ pub(crate) struct Given {
 pub(crate) struct Wishes {
     pub(crate) emissions: Vec<Emission>,
     pub(crate) timers: Vec<TimerChange>,
+    pub(crate) calls: Vec<CallWish>,
     /// The first value that could not be encoded: the handler counts as failed.
     pub(crate) fault: Option<String>,
 }
@@ -139,6 +140,96 @@ impl<E: Element> Context<E> {
         self.wishes.timers.push(TimerChange::Cancel(name.into()));
     }
 
+    /// Calls what the topology binds to the port `to`, once the handler has returned `Ok`.
+    ///
+    /// The answer arrives as an event of its own: the variant of this element's input that the binding
+    /// names with `reply` holds it, as an [`Answer`](super::Answer), and
+    /// [`Event::answers`](super::Event::answers) says which call it answers. Each call has one answer,
+    /// an error if there is no reply in time.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lamplighter::prelude::*;
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Dose { milligrams: u32 }
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// enum Input { Pain, Dosed(Answer<u32>) }
+    ///
+    /// const DOSES: Call<Dose, u32> = Call::new("doses");
+    ///
+    /// #[derive(Serialize, Deserialize, Default)]
+    /// #[serde(default)]
+    /// struct Nurse { left: Option<u32>, doubt: bool }
+    ///
+    /// impl Element for Nurse {
+    ///     type Event = Input;
+    ///     fn handle(&mut self, event: Event<Input>, ctx: &mut Context<Self>) -> Outcome {
+    ///         match event.body {
+    ///             Input::Pain => {
+    ///                 ctx.call(DOSES, Dose { milligrams: 2 }).within(Duration::from_secs(3));
+    ///             }
+    ///             Input::Dosed(Ok(left)) => self.left = Some(left),
+    ///             Input::Dosed(Err(error)) => self.doubt = !error.is_harmless(),
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let mut nurse = TestElement::<Nurse>::new().calling(DOSES, Input::Dosed);
+    /// nurse.event("patient", Input::Pain);
+    /// let (call, asked) = nurse.called(DOSES).remove(0);
+    /// assert_eq!(asked.milligrams, 2);
+    /// nurse.crash();
+    /// nurse.answer(DOSES, call, Ok(8));
+    /// assert_eq!(nurse.state().left, Some(8));
+    ///
+    /// nurse.event("patient", Input::Pain);
+    /// nurse.advance(Duration::from_secs(3));
+    /// assert!(nurse.state().doubt);
+    /// nurse.check_replay();
+    /// ```
+    ///
+    /// In the topology: `[bindings.doses]` with `model = "call"`, `from` the caller, `to` the callee,
+    /// `send = [{ output = "doses", input = "Dose", reply = "Dosed" }]`, and how long an answer may
+    /// take where the handler does not say, `reply_within = "5s"`.
+    pub fn call<T: Serialize, R>(&mut self, to: Call<T, R>, asked: T) -> CallSetting<'_> {
+        let port = to.name();
+        let payload = Encoded::of(&asked).unwrap_or_else(|fault| {
+            self.fault(format!(
+                "what was asked on port {port:?} cannot be encoded: {fault}"
+            ));
+            Encoded::default()
+        });
+        let size = payload.bytes().len();
+        if size > CALL_BYTES_MAX {
+            self.fault(format!(
+                "a call on port {port:?} has {size} bytes, and may have {CALL_BYTES_MAX}"
+            ));
+        }
+        let id = CallId {
+            index: self.given.index,
+            number: u32::try_from(self.wishes.calls.len()).unwrap_or(u32::MAX),
+        };
+        self.wishes.calls.push(CallWish::Call {
+            port: port.to_owned(),
+            within: None,
+            payload: payload.into_bytes(),
+        });
+        match self.wishes.calls.last_mut() {
+            Some(CallWish::Call { within, .. }) => CallSetting { id, within },
+            Some(CallWish::Cancel(_)) | None => unreachable!("a call was just pushed"),
+        }
+    }
+
+    /// Withdraws a call if the callee has not carried it out. What became of it is in its answer:
+    /// [`CallError::Cancelled`](super::CallError::Cancelled) if the withdrawal came in time, else the
+    /// reply. Nothing happens if the call was answered.
+    pub fn cancel_call(&mut self, call: CallId) {
+        self.wishes.calls.push(CallWish::Cancel(call));
+    }
+
     /// Whether this is a replay. For traces only: a state that depends on it is not recoverable.
     #[must_use]
     pub fn recovering(&self) -> bool {
@@ -147,6 +238,28 @@ impl<E: Element> Context<E> {
 
     fn fault(&mut self, fault: String) {
         self.wishes.fault.get_or_insert(fault);
+    }
+}
+
+/// A call that was just made.
+pub struct CallSetting<'a> {
+    id: CallId,
+    within: &'a mut Option<Duration>,
+}
+
+impl CallSetting<'_> {
+    /// How long the answer may take, from the handler's `now` on; afterwards the call ends with
+    /// [`CallError::TimedOut`](super::CallError::TimedOut), and is not carried out any more if it has
+    /// not reached the callee. Without this it is the binding's `reply_within`.
+    pub fn within(&mut self, span: Duration) -> &mut Self {
+        *self.within = Some(span);
+        self
+    }
+
+    /// Which call it is, for [`Context::cancel_call`] and [`Event::answers`](super::Event::answers).
+    #[must_use]
+    pub fn id(&self) -> CallId {
+        self.id
     }
 }
 

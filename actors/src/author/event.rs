@@ -3,7 +3,7 @@
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::physical_world::EventId;
 
-use super::{Timestamp, Valid};
+use super::{CallId, Timestamp, Valid};
 
 /// Something that happened: sensed by a device, sent by another element, or a timer come due.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,12 +17,15 @@ pub struct Event<T> {
     /// Whether it no longer held when it was logged. It is still to be folded into the state, so that
     /// counts and sums stay right; what the handler emits does not leave.
     pub expired: bool,
+    /// Which call of this element it answers, if it is an answer.
+    pub answers: Option<CallId>,
     /// What happened.
     pub body: T,
 }
 
 impl<T> Event<T> {
-    /// The element or appliance that it came from; for a timer, the element itself.
+    /// The element or appliance that it came from; for a timer and for a call that was not answered in
+    /// time, the element itself.
     #[must_use]
     pub fn source(&self) -> &EntityId {
         &self.id.source

@@ -2,9 +2,10 @@
 //!
 //! The paper's four interfaces (5.2) are: *CkptAPI*, the serde state of an [`Element`] plus
 //! `checkpoint = { every = 100, interval = "5s" }` in the topology; *MsgLogAPI*, `log = …` there, and
-//! the logging around every handler; *ConfigAPI*, [`Element::reconfigured`]; *FctRecordAPI*, recorded
-//! function calls between elements, is not part of this version.
+//! the logging around every handler; *FctRecordAPI*, [`Callable`], whose calls are recorded at callee and
+//! caller; *ConfigAPI*, [`Element::reconfigured`].
 
+mod call;
 mod change;
 mod context;
 mod element;
@@ -15,8 +16,10 @@ mod migration;
 mod output;
 mod valid;
 
+pub(crate) use call::answer_of;
+pub use call::{Answer, CALL_BYTES_MAX, Call, CallError, Callable, NoReply, Refusal};
 pub use change::Change;
-pub use context::{Context, TimerSetting};
+pub use context::{CallSetting, Context, TimerSetting};
 pub(crate) use context::{Given, Wishes};
 pub use element::Element;
 pub use emission::Emission;
@@ -26,4 +29,5 @@ pub use migration::Fields;
 pub use output::Output;
 pub use valid::Valid;
 
+pub use lamplighter_policies::state_saving::CallId;
 pub use lamplighter_policies::time::WallClock as Timestamp;

@@ -3,7 +3,7 @@
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::physical_world::Position;
 use lamplighter_policies::state_saving::{
-    Batch, Begun, Event, Record, Reverted, Settled, Timed, Verdict,
+    Batch, Begun, CallOutcome, Event, Record, Reply, Request, Reverted, Settled, Timed, Verdict,
 };
 use lamplighter_policies::time::WallClock;
 use lamplighter_runtime::message_pack;
@@ -122,6 +122,10 @@ impl Entry {
                 let all: Vec<_> = reverted.iter().map(one).collect();
                 format!("reverted {}", all.join(", "))
             }
+            Record::CallEnded { call, outcome } => format!("call {call} ended: {outcome:?}"),
+            Record::Withdrawn { binding, call } => {
+                format!("call {} on {binding} withdrawn", place(*call))
+            }
         };
         format!("{} {} {what}\n", self.index, utc(self.logged_at))
     }
@@ -167,6 +171,16 @@ impl Entry {
                 };
                 json!({ "kind": "reverted", "properties": reverted.iter().map(one).collect::<Value>() })
             }
+            Record::CallEnded { call, outcome } => json!({
+                "kind": "call-ended",
+                "call": call,
+                "outcome": format!("{outcome:?}"),
+            }),
+            Record::Withdrawn { binding, call } => json!({
+                "kind": "withdrawn",
+                "binding": binding.as_str(),
+                "call": place(*call),
+            }),
         };
         entry["index"] = json!(self.index);
         entry["logged_at_us"] = json!(self.logged_at.0);
@@ -174,8 +188,24 @@ impl Entry {
     }
 }
 
-/// An encoded input as JSON, or its bytes where JSON has no form for it.
+/// An encoded input as JSON, or its bytes where JSON has no form for it. Calls and their replies
+/// begin with a byte with which no encoded input of an element does.
 fn shown(payload: &[u8]) -> Value {
+    if let Some(Request::Call(asked)) = Request::from_bytes(payload)
+        && asked.first() != Some(&0)
+    {
+        return json!({ "call": shown(&asked) });
+    }
+    if let Some(Request::Cancel(call)) = Request::from_bytes(payload) {
+        return json!({ "cancel": place(call) });
+    }
+    if let Some(Reply { call, outcome }) = Reply::from_bytes(payload).filter(|_| payload[0] == 0) {
+        let outcome = match outcome {
+            CallOutcome::Answered(reply) => shown(&reply),
+            other => json!(format!("{other:?}")),
+        };
+        return json!({ "reply_to": place(call), "outcome": outcome });
+    }
     message_pack::decode(payload).unwrap_or_else(|_| {
         let digits = payload.iter().map(|byte| format!("{byte:02x}"));
         json!({ "bytes": digits.collect::<String>() })

@@ -109,11 +109,16 @@ pub trait Application {
     fn folded(&self, spec: &ElementSpec, saved: &Saved) -> Result<FoldedState, String>;
 
     /// Plays the host: runs what the agent at the other end of the link says, until the link ends.
-    /// Called on the main thread, within an actix system.
+    /// Called on the main thread, within an actix system. Sockets for calls between elements are made
+    /// in `calls_directory`.
     ///
     /// # Errors
     /// For people: why the host could not go on.
-    fn run_host(&self, link: HostLink) -> impl Future<Output = Result<(), String>>;
+    fn run_host(
+        &self,
+        link: HostLink,
+        calls_directory: Option<PathBuf>,
+    ) -> impl Future<Output = Result<(), String>>;
 }
 
 /// Resilient fog and IoT applications as actors.
@@ -160,7 +165,11 @@ enum Command {
     Broker(roles::Broker),
     /// Run elements; started by an agent only
     #[command(hide = true)]
-    Host,
+    Host {
+        /// Where the sockets for calls between elements are made
+        #[arg(long)]
+        calls_directory: Option<PathBuf>,
+    },
 }
 
 /// Runs what the arguments of this process say.
@@ -189,14 +198,15 @@ pub fn run(application: &impl Application) -> Result<(), CommandError> {
         Command::Manager(manager) => manager.run(),
         Command::Agent(agent) => agent.run(),
         Command::Broker(broker) => broker.run(),
-        Command::Host => {
+        Command::Host { calls_directory } => {
             traced("info", false);
             in_system(async {
                 let link = HostLink::from_stdin().map_err(|source| CommandError::System {
                     attempted: "take the agent's connection from standard input; hosts are started by agents only".into(),
                     source,
                 })?;
-                application.run_host(link).await.map_err(CommandError::Host)
+                let hosting = application.run_host(link, calls_directory);
+                hosting.await.map_err(CommandError::Host)
             })
         }
     }

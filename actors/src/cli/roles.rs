@@ -101,6 +101,7 @@ impl Manager {
                 broker: self.broker(&topology)?,
                 store,
                 token,
+                calls_token: self.secret("calls.token")?,
                 allow_inject: self.allow_inject,
                 topology,
             };
@@ -147,7 +148,7 @@ impl Manager {
                 let directory = self.run_directory.join(STORE_DIRECTORY);
                 let store = Embedded::open(&directory, stored::options(topology))
                     .map_err(|error| CommandError::Service(error.to_string()))?;
-                let secret = self.store_token()?;
+                let secret = self.secret("store.token")?;
                 let listener = self.store_listener().await?;
                 let address = listener
                     .address()
@@ -165,9 +166,10 @@ impl Manager {
         }
     }
 
-    /// The store's secret: that of the manager before, so that hosts find the store again.
-    fn store_token(&self) -> Result<Token, CommandError> {
-        let file = self.run_directory.join("store.token");
+    /// A secret of the application: that of the manager before, so that hosts that were started by it
+    /// and by this one know the same.
+    fn secret(&self, name: &str) -> Result<Token, CommandError> {
+        let file = self.run_directory.join(name);
         Ok(match Token::read(&file) {
             Err(_) if !file.exists() => Token::create(&file)?,
             outcome => outcome?,
@@ -264,6 +266,7 @@ impl Agent {
         let log = self
             .run_directory
             .join(format!("hosts-{}.log", self.server));
+        let calls_directory = crate::host::calls_directory(&self.run_directory);
         let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
         in_system(async move {
             let stop = stop_requested(self.lifeline).map_err(system("watch for signals"))?;
@@ -283,7 +286,11 @@ impl Agent {
                 token,
                 host: Program {
                     path: program,
-                    arguments: vec!["host".into()],
+                    arguments: vec![
+                        "host".into(),
+                        "--calls-directory".into(),
+                        calls_directory.into(),
+                    ],
                     environment,
                     log,
                 },

@@ -1,6 +1,7 @@
 //! What an element's shell keeps beside its cell.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use lamplighter_runtime::store::{Fence, Nonce};
 use lamplighter_runtime::transport::control::Outbox;
 use lamplighter_runtime::transport::mqtt::Mqtt;
 
+use super::direct::{Callees, Direct};
 use super::links::Links;
 use super::reception::Receipts;
 use super::watchdog::Progress;
@@ -28,6 +30,8 @@ pub(super) struct Body {
     pub(super) nonce: Nonce,
     pub(super) epoch_floor: u64,
     pub(super) mqtt: Option<Mqtt>,
+    /// Its connections for calls, once its epoch is known.
+    pub(super) direct: Option<Direct>,
     /// What is wrong with the store at present, if anything.
     pub(super) trouble: Option<String>,
     /// How long the last checkpoint took.
@@ -53,4 +57,7 @@ pub(super) struct Surroundings {
     pub(super) agent: Outbox<FromHost>,
     pub(super) progress: Progress,
     pub(super) ended: tokio::sync::mpsc::UnboundedSender<EntityId>,
+    pub(super) callees: Callees,
+    /// Where the socket for calls is made.
+    pub(super) calls_directory: Option<PathBuf>,
 }

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
-use lamplighter_policies::model::{ActuationClass, Appliance, DeviceModel, Endpoint, Flow};
+use lamplighter_policies::model::{
+    ActuationClass, Appliance, Binding, Communication, DeviceModel, Endpoint, Flow,
+};
 use lamplighter_policies::physical_world::Validity;
 use lamplighter_policies::protocol::cell::{
-    CellSettings, InboundLink, OutboundLink, Source, Target,
+    CallLink, CellSettings, InboundLink, OutboundLink, ServedLink, Source, Target,
 };
 use lamplighter_policies::state_saving::Properties;
 use lamplighter_runtime::transport::mqtt::{QualityOfService, Subscription};
@@ -28,6 +30,12 @@ pub(super) struct Links {
     pub(super) models: BTreeMap<EntityId, DeviceModel>,
     /// The ports that feed an appliance.
     pub(super) appliance_ports: BTreeSet<String>,
+    /// The flows on which it calls other elements.
+    pub(super) calls: Vec<CallLink>,
+    /// The bindings on which others call it.
+    pub(super) served: Vec<ServedLink>,
+    /// The links that go from host to host, and the element at their other end.
+    pub(super) direct: BTreeMap<EntityId, EntityId>,
 }
 
 /// What a message on a topic is.
@@ -63,6 +71,9 @@ impl Links {
         let mut links = Self::default();
         for binding in spec.bindings.values() {
             for flow in &binding.flows {
+                if binding.model == Communication::Call && links.call(spec, binding, flow) {
+                    continue;
+                }
                 if flow.target.element() == Some(&spec.id) {
                     links.receive(spec, flow);
                 }
@@ -81,6 +92,8 @@ impl Links {
             inbound: self.inbound.clone(),
             outbound: self.outbound.clone(),
             devices: self.models.clone(),
+            calls: self.calls.clone(),
+            served: self.served.clone(),
             checkpoint: element.checkpoint,
             restart: element.restart,
             attempts_max: element.attempts,
@@ -117,6 +130,53 @@ impl Links {
             quality: quality(routes),
         };
         self.routes.iter().map(subscription).collect()
+    }
+
+    /// Takes a flow that carries calls from element to element. Says whether it is one.
+    fn call(&mut self, spec: &ElementSpec, binding: &Binding, flow: &Flow) -> bool {
+        let (
+            Endpoint::Element { element, port },
+            Endpoint::Element {
+                element: callee,
+                port: variant,
+            },
+            Some(reply),
+        ) = (&flow.source, &flow.target, &flow.reply)
+        else {
+            return false;
+        };
+        let id = flow.binding.clone();
+        let replies = Binding::reply_link(&id).expect("the topology was checked");
+        let is_new = !self.direct.contains_key(&id);
+        let (peer, inbound) = if *element == spec.id {
+            self.calls.push(CallLink {
+                id: id.clone(),
+                replies: replies.clone(),
+                port: port.clone(),
+                prefix: variant_prefix(variant),
+                reply_prefix: variant_prefix(reply),
+                within: binding.reply_within,
+            });
+            (callee.clone(), replies.clone())
+        } else {
+            if is_new {
+                self.served.push(ServedLink {
+                    id: id.clone(),
+                    replies: replies.clone(),
+                });
+            }
+            (element.clone(), id.clone())
+        };
+        if is_new {
+            self.inbound.push(InboundLink {
+                id: inbound,
+                source: peer.clone(),
+                kind: Source::Element,
+            });
+        }
+        self.direct.insert(id, peer.clone());
+        self.direct.insert(replies, peer);
+        true
     }
 
     fn receive(&mut self, spec: &ElementSpec, flow: &Flow) {

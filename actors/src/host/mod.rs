@@ -6,6 +6,7 @@
 mod actuating;
 mod bindings;
 mod body;
+mod direct;
 mod folding;
 mod json;
 mod links;
@@ -19,6 +20,7 @@ mod watchdog;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -34,6 +36,8 @@ use lamplighter_runtime::transport::control::Outbox;
 use tokio::sync::mpsc;
 
 use self::body::{Body, Surroundings};
+use self::direct::Callees;
+pub(crate) use self::direct::calls_directory;
 pub use self::folding::FoldedState;
 pub(crate) use self::folding::{explanation, folded};
 use self::links::Links;
@@ -51,11 +55,16 @@ const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// How long the last words may take to leave.
 const DRAIN_WITHIN: Duration = Duration::from_secs(1);
 
-/// Runs what the agent at the other end of `link` says.
+/// Runs what the agent at the other end of `link` says. Sockets for calls are made in
+/// `calls_directory`.
 ///
 /// # Errors
 /// For people: why the host could not go on.
-pub(crate) async fn run(kinds: &BTreeMap<String, Kind>, mut link: HostLink) -> Result<(), String> {
+pub(crate) async fn run(
+    kinds: &BTreeMap<String, Kind>,
+    mut link: HostLink,
+    calls_directory: Option<PathBuf>,
+) -> Result<(), String> {
     let agent = link.outbox();
     let (ended, mut endings) = mpsc::unbounded_channel();
     let (prepared, mut ready) = mpsc::unbounded_channel();
@@ -64,6 +73,8 @@ pub(crate) async fn run(kinds: &BTreeMap<String, Kind>, mut link: HostLink) -> R
         agent: agent.clone(),
         stores: Stores::default(),
         elements: BTreeMap::new(),
+        callees: Callees::default(),
+        calls_directory,
         preparing: BTreeSet::new(),
         prepared,
         ended,
@@ -120,6 +131,8 @@ struct Host<'a> {
     agent: Outbox<FromHost>,
     stores: Stores,
     elements: BTreeMap<EntityId, Running>,
+    callees: Callees,
+    calls_directory: Option<PathBuf>,
     /// Elements whose store is being reached.
     preparing: BTreeSet<EntityId>,
     prepared: mpsc::UnboundedSender<Prepared>,
@@ -194,6 +207,7 @@ impl Host<'_> {
                     tracing::warn!(%element, "a drill is refused: it is not allowed here")
                 }
             },
+            ToHost::Reach(callee) => self.callees.learnt(callee),
             ToHost::Judge(judgement) => self.judge(judgement),
         }
     }
@@ -299,6 +313,13 @@ impl Host<'_> {
             )
         })?;
         let links = Rc::new(Links::of(&spec));
+        if !links.served.is_empty() && !kind.is_callable {
+            return Err(format!(
+                "the topology lets others call it, and the program registers {:?} with `element`; \
+                 implement `Callable` and register it with `callable`",
+                spec.element.kind
+            ));
+        }
         let initial = Encoded::of(&spec.element.state)
             .map_err(|e| e.to_string())?
             .into_bytes();
@@ -315,6 +336,8 @@ impl Host<'_> {
             agent: self.agent.clone(),
             progress,
             ended: self.ended.clone(),
+            callees: self.callees.clone(),
+            calls_directory: self.calls_directory.clone(),
         };
         let role = start_cell(&body, &around, self.agent.clone());
         let mqtt = bindings::open(&role, &body, &around, kind)?;
@@ -347,6 +370,7 @@ fn new_body(hosted: Box<dyn Hosted>, epoch_floor: u64, assigned_at: Monotonic) -
         nonce: Nonce(rand::random()),
         epoch_floor,
         mqtt: None,
+        direct: None,
         trouble: None,
         checkpoint_took: None,
         assigned_at,

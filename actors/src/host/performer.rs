@@ -77,7 +77,10 @@ impl Performer {
         }
     }
 
-    fn send(&self, link: &EntityId, envelopes: &[Envelope]) {
+    fn send(&self, link: &EntityId, envelopes: Vec<Envelope>) {
+        let Some(Link::Events(envelopes)) = self.say(link, Link::Events(envelopes)) else {
+            return;
+        };
         let topic = events_topic(&self.around.spec, link);
         let now = self.around.clock.now();
         for events in envelopes.chunks(EVENTS_MAX) {
@@ -97,6 +100,26 @@ impl Performer {
                     ..Publish::at_most_once()
                 },
             );
+        }
+    }
+
+    /// Says it from host to host, or gives it back if the link goes through the broker. What cannot
+    /// leave is sent again until it is acknowledged.
+    fn say(&self, link: &EntityId, message: Link) -> Option<Link> {
+        let Some(peer) = self.around.links.direct.get(link) else {
+            return Some(message);
+        };
+        if let Some(direct) = &self.body.borrow().direct {
+            direct.peers.send(peer, link, message);
+        }
+        None
+    }
+
+    /// Answers whoever sends on a link.
+    fn tell_sender(&self, link: &EntityId, message: Link) {
+        if let Some(message) = self.say(link, message) {
+            let topic = answers_topic(&self.around.spec, link);
+            self.publish(&topic, encode_link(&message), Publish::at_most_once());
         }
     }
 
@@ -183,6 +206,7 @@ impl Performer {
     fn end(&self, last_word: FromHost) {
         self.tell_agent(last_word);
         let mqtt = self.body.borrow_mut().mqtt.take();
+        self.body.borrow_mut().direct = None;
         let (ended, id) = (self.around.ended.clone(), self.id().clone());
         actix_rt::spawn(async move {
             if let Some(mqtt) = mqtt {
@@ -208,24 +232,10 @@ impl Perform for Performer {
             Effect::Restore => Restoring::new(&self.body, &self.around).start(role.clone()),
             Effect::Append { first, records } => self.append(first, &records, role),
             Effect::Handle(task) => self.handle(task),
-            Effect::Acknowledge { link, upto } => {
-                let topic = answers_topic(&self.around.spec, &link);
-                self.publish(
-                    &topic,
-                    encode_link(&Link::Acknowledged(upto)),
-                    Publish::at_most_once(),
-                );
-            }
-            Effect::Resume { link, mark } => {
-                let topic = answers_topic(&self.around.spec, &link);
-                self.publish(
-                    &topic,
-                    encode_link(&Link::Resume(mark)),
-                    Publish::at_most_once(),
-                );
-            }
+            Effect::Acknowledge { link, upto } => self.tell_sender(&link, Link::Acknowledged(upto)),
+            Effect::Resume { link, mark } => self.tell_sender(&link, Link::Resume(mark)),
             Effect::Release { receipt } => self.around.receipts.sign(receipt),
-            Effect::Send { link, envelopes } => self.send(&link, &envelopes),
+            Effect::Send { link, envelopes } => self.send(&link, envelopes),
             Effect::Actuate { link, command } => self.actuate(link, &command, role),
             Effect::Compare { link, properties } => self.compare(link, properties, role),
             Effect::Checkpoint { upto, meta } => self.checkpoint(upto, &meta, role),

@@ -13,7 +13,7 @@ use lamplighter_runtime::store::any::AnyStore;
 use lamplighter_runtime::store::{Fence, Saved, StableStore, StoreError, codec};
 
 use super::body::{Body, Surroundings};
-use super::storing;
+use super::{direct, storing};
 use crate::encoding::{self, Encoded};
 use crate::instance::SavedFields;
 use crate::shell::Role;
@@ -76,7 +76,7 @@ impl Restoring {
 
     pub(super) fn start(self, role: Role<Input>) {
         actix_rt::spawn(async move {
-            match self.run().await {
+            match self.run(&role).await {
                 Ok(restored) => role.tell(Input::Restored(restored)),
                 Err(Hopeless {
                     cause,
@@ -98,7 +98,7 @@ impl Restoring {
         });
     }
 
-    async fn run(&self) -> Result<Restored, Hopeless> {
+    async fn run(&self, role: &Role<Input>) -> Result<Restored, Hopeless> {
         let saved = self.saved().await?;
         let element = &self.around.spec.id;
         let hopeless = |cause: String| Hopeless {
@@ -107,6 +107,11 @@ impl Restoring {
         };
         let fields = unseal(element, &saved).map_err(|error| hopeless(quarantine(&error)))?;
         let (state, restored) = decoded(element, &saved).map_err(hopeless)?;
+        let opened = direct::open(&self.body, &self.around, role).await;
+        opened.map_err(|cause| Hopeless {
+            cause,
+            restart_may_help: true,
+        })?;
         let mut body = self.body.borrow_mut();
         body.hosted
             .make(&state)

@@ -7,13 +7,15 @@ use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::machine::Machine;
 use lamplighter_policies::model::CheckpointPolicy;
 use lamplighter_policies::protocol::cell::{
-    Cell, CellSettings, Effect, Emitted, InboundLink, Input, Meta, Restored, Sensed, Source, Task,
+    Cell, CellSettings, Effect, Emitted, Handled, InboundLink, Input, Meta, Restored, Sensed,
+    Source, Task,
 };
-use lamplighter_policies::state_saving::Batch;
+use lamplighter_policies::state_saving::{Batch, CallId, CallOutcome};
 use lamplighter_policies::time::{Monotonic, Now, WallClock};
 
+use super::calls::{Heard, Links};
 use crate::author::Element;
-use crate::instance::{Hosted, Instance, SavedFields};
+use crate::instance::{Hosted, Instance, SavedFields, Serve};
 
 /// The saved state, in memory, and everything that was ever logged.
 #[derive(Clone, Default)]
@@ -26,6 +28,7 @@ pub(super) struct Memory {
     sources: BTreeSet<EntityId>,
     /// How often it is checkpointed, from the next start on.
     pub(super) policy: CheckpointPolicy,
+    links: Links,
 }
 
 /// An output as the handler emitted it.
@@ -50,14 +53,22 @@ pub(super) struct Bench<E: Element> {
     taken_upto: u64,
     dead_letters: Vec<String>,
     gave_up: Option<String>,
+    heard: Heard,
+    serve: Option<Serve<E>>,
 }
 
 impl<E: Element> Bench<E> {
-    pub(super) fn new(id: &EntityId, initial: Vec<u8>, store: Memory, wall: WallClock) -> Self {
+    pub(super) fn new(
+        id: &EntityId,
+        initial: Vec<u8>,
+        store: Memory,
+        wall: WallClock,
+        serve: Option<Serve<E>>,
+    ) -> Self {
         let mut bench = Self {
             id: id.clone(),
-            cell: Cell::new(settings(id, &store)),
-            instance: Instance::new(id.clone(), initial, BTreeSet::new()),
+            cell: cell(id, &store),
+            instance: Instance::new(id.clone(), initial, BTreeSet::new()).served_by(serve),
             store,
             now: Now {
                 monotonic: Monotonic(0),
@@ -70,6 +81,8 @@ impl<E: Element> Bench<E> {
             taken_upto: 0,
             dead_letters: Vec::new(),
             gave_up: None,
+            heard: Heard::default(),
+            serve,
         };
         bench.begin();
         bench
@@ -77,8 +90,9 @@ impl<E: Element> Bench<E> {
 
     /// A new process: nothing is left but what the store holds and what the test has seen.
     pub(super) fn restart(&mut self, initial: Vec<u8>) {
-        self.cell = Cell::new(settings(&self.id, &self.store));
-        self.instance = Instance::new(self.id.clone(), initial, BTreeSet::new());
+        self.cell = cell(&self.id, &self.store);
+        self.instance =
+            Instance::new(self.id.clone(), initial, BTreeSet::new()).served_by(self.serve);
         self.inputs.clear();
         self.begin();
     }
@@ -114,6 +128,44 @@ impl<E: Element> Bench<E> {
         };
         self.inputs.push_back(Input::Sensed(sensed));
         self.run();
+    }
+
+    /// Lets it take calls.
+    pub(super) fn serve(&mut self, serve: Serve<E>) {
+        if self.serve.is_none() {
+            self.serve = Some(serve);
+            self.instance.serve(serve);
+        }
+    }
+
+    pub(super) fn serves(&self) -> Option<Serve<E>> {
+        self.serve
+    }
+
+    pub(super) fn bind_call(&mut self, port: &str, reply_prefix: Vec<u8>) {
+        self.store.links.bind(&mut self.cell, port, reply_prefix);
+    }
+
+    /// Calls it, and gives what it answered, if it did.
+    pub(super) fn call(&mut self, caller: &EntityId, payload: Vec<u8>) -> Option<CallOutcome> {
+        let links = &mut self.store.links;
+        let (call, input) = links.call(&mut self.cell, caller, payload, self.now.wall);
+        self.inputs.push_back(input);
+        self.run();
+        self.heard.take_reply(call)
+    }
+
+    /// Answers a call of its own.
+    pub(super) fn answer(&mut self, port: &str, call: CallId, outcome: CallOutcome) {
+        let links = &mut self.store.links;
+        let answer = links.answer(port, call, outcome, self.now.wall);
+        self.inputs
+            .push_back(answer.expect("the port is bound with `calling`"));
+        self.run();
+    }
+
+    pub(super) fn heard(&mut self) -> &mut Heard {
+        &mut self.heard
     }
 
     pub(super) fn advance(&mut self, span: Duration) {
@@ -189,11 +241,17 @@ impl<E: Element> Bench<E> {
             }
             Effect::Bury { cause, .. } => self.dead_letters.push(cause),
             Effect::GiveUp { cause, .. } => self.gave_up = Some(cause),
+            Effect::Send { link, envelopes } => {
+                self.heard.sent(&link, &envelopes);
+                if let Some(last) = envelopes.last() {
+                    let upto = last.position;
+                    self.inputs.push_back(Input::Acknowledged { link, upto });
+                }
+            }
             // No element and no appliance is at the other end of a bench.
             Effect::Acknowledge { .. }
             | Effect::Resume { .. }
             | Effect::Release { .. }
-            | Effect::Send { .. }
             | Effect::Actuate { .. }
             | Effect::Compare { .. }
             | Effect::ReportUnknown { .. }
@@ -230,7 +288,7 @@ impl<E: Element> Bench<E> {
         match self.instance.handle(task) {
             Ok(handled) => {
                 if !expired {
-                    self.take(index, &handled.emitted);
+                    self.take(index, &handled);
                 }
                 Input::Handled { index, handled }
             }
@@ -238,7 +296,8 @@ impl<E: Element> Bench<E> {
         }
     }
 
-    fn take(&mut self, index: u64, emitted: &[Emitted]) {
+    fn take(&mut self, index: u64, handled: &Handled) {
+        let emitted = &handled.emitted;
         let take = |emitted: &Emitted| Taken {
             port: emitted.port.clone(),
             index,
@@ -248,6 +307,7 @@ impl<E: Element> Bench<E> {
         if index > self.taken_upto {
             self.taken_upto = index;
             self.emitted.extend(emitted.iter().map(take));
+            self.heard.note(index, &handled.calls);
         } else {
             self.replayed.extend(emitted.iter().map(take));
         }
@@ -271,12 +331,14 @@ impl<E: Element> Bench<E> {
             head,
             history,
             sources,
+            links,
             ..
         } = self.store.clone();
         Memory {
             head,
             history,
             sources,
+            links,
             ..Memory::default()
         }
     }
@@ -306,6 +368,12 @@ impl<E: Element> Bench<E> {
     pub(super) fn panic_at_next_event(&mut self) {
         self.instance.panic_next();
     }
+}
+
+fn cell(id: &EntityId, store: &Memory) -> Cell {
+    let mut cell = Cell::new(settings(id, store));
+    store.links.tell(&mut cell);
+    cell
 }
 
 fn settings(id: &EntityId, store: &Memory) -> CellSettings {

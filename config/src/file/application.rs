@@ -29,6 +29,10 @@ const ATTEMPTS_DEFAULT: u32 = 2;
 /// The most flows of one binding, one way.
 const FLOWS_MAX: usize = 1_024;
 
+/// How long a reply may take at least and at most.
+const REPLY_WITHIN: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(24 * 3_600);
+
 const LOG: &[(&str, LogChoice)] = &[
     ("pessimistic", LogChoice::Pessimistic),
     ("optimistic", LogChoice::Optimistic),
@@ -90,6 +94,7 @@ pub(crate) struct BindingWritten {
     pub(crate) rate_hz: Option<f64>,
     pub(crate) payload_bytes: Option<u32>,
     pub(crate) bandwidth_kbps_min: Option<u32>,
+    pub(crate) reply_within: Option<Spanned<Duration>>,
     pub(crate) receive: Vec<FlowWritten>,
     pub(crate) send: Vec<FlowWritten>,
 }
@@ -102,6 +107,7 @@ pub(crate) struct FlowWritten {
     pub(crate) input: Option<Spanned<String>>,
     pub(crate) topic: Option<Spanned<String>>,
     pub(crate) valid_for: Option<Spanned<Validity>>,
+    pub(crate) reply: Option<Spanned<String>>,
 }
 
 pub(super) fn element(item: &Item<'_>, faults: &mut Faults) -> Option<ElementWritten> {
@@ -302,6 +308,7 @@ pub(super) fn binding(item: &Item<'_>, faults: &mut Faults) -> Option<BindingWri
         rate_hz: table.optional("rate_hz", number(0.0..=1e6)),
         payload_bytes: table.optional("payload_bytes", whole(0..=1 << 24)),
         bandwidth_kbps_min: table.optional("min_kbps", whole(0..=u32::MAX)),
+        reply_within: table.optional("reply_within", located(duration(REPLY_WITHIN))),
         receive: table
             .optional("receive", list(FLOWS_MAX, flow))
             .unwrap_or_default(),
@@ -321,6 +328,7 @@ fn flow(item: &Item<'_>, faults: &mut Faults) -> Option<FlowWritten> {
         input: table.optional("input", located(text)),
         topic: table.optional("topic", located(topic)),
         valid_for: table.optional("valid_for", located(validity)),
+        reply: table.optional("reply", located(text)),
     };
     table.finish();
     Some(flow)

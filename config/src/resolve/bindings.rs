@@ -80,9 +80,11 @@ impl Resolver<'_> {
                 .add(fault.cure("an element needs no binding to itself; remove it"));
             return;
         }
-        let ends = Ends::new(id, from.clone(), to.clone(), topology);
+        let ends = Ends::new(id, from.clone(), to.clone(), written.model, topology);
+        self.call_keys(id, &ends, written);
         let receive = self.received(&ends, &written.receive);
         let send = self.sent(&ends, &written.send);
+        let within = written.reply_within.as_ref();
         let binding = |flows| Binding {
             from: from.clone(),
             to: Some(to.clone()),
@@ -93,7 +95,7 @@ impl Resolver<'_> {
             payload_bytes: written.payload_bytes,
             bandwidth_kbps_min: written.bandwidth_kbps_min,
             flows,
-            reply_within: Binding::REPLY_WITHIN,
+            reply_within: within.map_or(Binding::REPLY_WITHIN, |within| *within.get_ref()),
         };
         if ends.has_device() || receive.is_empty() || send.is_empty() {
             let flows = receive.into_iter().chain(send).collect();
@@ -111,6 +113,32 @@ impl Resolver<'_> {
             let send = send.into_iter().map(renamed).collect();
             topology.bindings.insert(back.clone(), binding(send));
         }
+    }
+
+    /// What only calls have, and what calls between elements do not have. Their replies have a link of
+    /// their own.
+    fn call_keys(&mut self, id: &EntityId, ends: &Ends, written: &BindingWritten) {
+        let owner = format!("binding `{id}`");
+        match (written.model, &written.reply_within) {
+            (Communication::Message, Some(within)) => {
+                let reason = format!("{owner} carries messages, which have no replies");
+                let fault = Fault::new(Code::F05, within.span(), reason);
+                self.faults
+                    .add(fault.cure("remove `reply_within`, or write `model = \"call\"`"));
+            }
+            (Communication::Message, None) | (Communication::Call, _) => {}
+        }
+        if written.model == Communication::Message || ends.has_device() {
+            return;
+        }
+        if let Some(flow) = written.receive.first() {
+            let reason = format!("{owner} carries calls, which go from `from` to `to` alone");
+            let fault = Fault::new(Code::F05, flow.place.clone(), reason);
+            self.faults
+                .add(fault.cure("put it into a binding of messages, or exchange `from` and `to`"));
+        }
+        let replies = Spanned::new(self.places.of(id), format!("{id}.reply"));
+        self.implied(&replies);
     }
 
     /// The dependent end of a binding: an element, never an appliance (V06).
@@ -179,7 +207,8 @@ impl Resolver<'_> {
                     let Some(to) = self.reference(name, &[Kind::Appliance], &owner) else {
                         continue;
                     };
-                    let ends = Ends::new(&id, element.clone(), to.clone(), topology);
+                    let model = Communication::Message;
+                    let ends = Ends::new(&id, element.clone(), to.clone(), model, topology);
                     let Some(topic) = self.command_topic(&ends, topic.clone(), name.span()) else {
                         continue;
                     };

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::{
-    ActuationClass, Appliance, ApplianceApi, Endpoint, Flow, Topology,
+    ActuationClass, Appliance, ApplianceApi, Communication, Endpoint, Flow, Topology,
 };
 use lamplighter_policies::physical_world::Validity;
 use toml::Spanned;
@@ -21,6 +21,7 @@ pub(super) struct Ends {
     to: EntityId,
     /// The prerequisite, if it is an appliance.
     appliance: Option<Appliance>,
+    model: Communication,
 }
 
 impl Ends {
@@ -28,6 +29,7 @@ impl Ends {
         binding: &EntityId,
         from: EntityId,
         to: EntityId,
+        model: Communication,
         topology: &Topology,
     ) -> Self {
         Self {
@@ -35,6 +37,7 @@ impl Ends {
             appliance: topology.appliances.get(&to).cloned(),
             from,
             to,
+            model,
         }
     }
 
@@ -181,6 +184,7 @@ impl Resolver<'_> {
         if !ends.has_device() {
             self.not_wanted(&written.topic, "topic", "joins two elements");
         }
+        self.replies(ends, &source, written);
         if target.appliance().is_some() {
             self.ends_in_time(ends, written.valid_for.as_ref());
         }
@@ -189,7 +193,24 @@ impl Resolver<'_> {
             source,
             target,
             valid_for: self.places.holds(written.valid_for.as_ref()),
-            reply: None,
+            reply: written.reply.as_ref().map(|reply| reply.get_ref().clone()),
+        }
+    }
+
+    /// Calls are answered, and nothing else is. An appliance may keep silent.
+    fn replies(&mut self, ends: &Ends, source: &Endpoint, written: &FlowWritten) {
+        match ends.model {
+            Communication::Message => {
+                self.not_wanted(&written.reply, "reply", "carries messages");
+            }
+            Communication::Call if source.element() != Some(&ends.from) => {
+                self.not_wanted(&written.reply, "reply", "is received");
+            }
+            Communication::Call if ends.has_device() => {}
+            Communication::Call => {
+                self.needed(&written.reply, "reply", written);
+                self.not_wanted(&written.valid_for, "valid_for", "carries calls");
+            }
         }
     }
 
@@ -221,6 +242,7 @@ impl Resolver<'_> {
             let reason = format!("this flow has no `{key}`");
             let what = match key {
                 "input" => "the variant of the receiver's input enum",
+                "reply" => "the variant of the caller's input enum that takes the answer",
                 _ => "the port of the sender",
             };
             self.faults.add(
@@ -231,7 +253,7 @@ impl Resolver<'_> {
         value.as_ref().map(|value| value.get_ref().clone())
     }
 
-    fn not_wanted(&mut self, value: &Option<Spanned<String>>, key: &str, because: &str) {
+    fn not_wanted<T>(&mut self, value: &Option<Spanned<T>>, key: &str, because: &str) {
         if let Some(value) = value {
             let reason = format!("`{key}` has no meaning in a flow that {because}");
             let fault = Fault::new(Code::F05, value.span(), reason);

@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::EntityId;
+use crate::ids::{EntityId, InvalidId};
 use crate::physical_world::Validity;
 
 /// A functional dependency, `from` requires `to`, and the flows that it carries.
@@ -88,6 +88,14 @@ pub enum Endpoint {
 impl Binding {
     /// How long a reply may take where the topology does not say.
     pub const REPLY_WITHIN: Duration = Duration::from_secs(5);
+
+    /// The name of the link over which the replies to the calls of a binding go.
+    ///
+    /// # Errors
+    /// The binding's own name is too long for that.
+    pub fn reply_link(binding: &EntityId) -> Result<EntityId, InvalidId> {
+        EntityId::new(&alloc::format!("{binding}.reply"))
+    }
 }
 
 impl Endpoint {

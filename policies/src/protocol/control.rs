@@ -11,7 +11,7 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::messages::{ElementReport, Judgement, StartCause, StartPhases};
+use super::messages::{Callee, ElementReport, Judgement, StartCause, StartPhases};
 use crate::ids::EntityId;
 use crate::model::Isolation;
 use crate::restart::RestartPolicy;
@@ -124,6 +124,8 @@ pub enum ToAgent {
     Stop,
     /// A person says what became of a command of unknown fate.
     Judge(Judgement),
+    /// An element that one of the agent's elements calls listens here.
+    Reach(Callee),
 }
 
 /// What is done about a failed element.
@@ -173,6 +175,8 @@ pub enum FromAgent {
     },
     /// All elements have stopped; the agent is about to.
     Stopped,
+    /// An element of the agent takes calls here; said again after each registration.
+    Listening(Callee),
 }
 
 /// How far an element is.

@@ -14,12 +14,15 @@ use super::control::{
     Answer, Ask, Assignment, Decision, ElementState, ElementStatus, FromAgent, Injection,
     PlacedStatus, ToAgent,
 };
+use callees::Callees;
+
 use crate::ids::EntityId;
 use crate::machine::Machine;
 use crate::model::{Isolation, Topology};
 use crate::time::{Monotonic, Now};
 
 mod answers;
+mod callees;
 #[cfg(test)]
 mod tests;
 
@@ -109,6 +112,7 @@ pub struct GlobalManager {
     queries: BTreeMap<u64, Query>,
     last_query: u64,
     stopping: Option<Stopping>,
+    callees: Callees,
 }
 
 /// The agent of a server, while connected.
@@ -167,6 +171,7 @@ impl GlobalManager {
             queries: BTreeMap::new(),
             last_query: 0,
             stopping: None,
+            callees: Callees::new(topology, placement),
         }
     }
 
@@ -212,6 +217,7 @@ impl GlobalManager {
         match told {
             FromAgent::Registered { hosted } => {
                 let server = server.clone();
+                self.callees.tell_all(&server, connection, effects);
                 let ids = hosted.iter().map(|status| status.element.clone()).collect();
                 for status in hosted {
                     self.took(&server, status);
@@ -259,6 +265,10 @@ impl GlobalManager {
             FromAgent::Stopped => {
                 agent.stopped = true;
                 self.stop_further(effects);
+            }
+            FromAgent::Listening(callee) => {
+                let server = server.clone();
+                self.listening(&server, callee, effects);
             }
         }
     }

@@ -51,6 +51,65 @@ pub enum Link {
     Resume(Position),
 }
 
+/// What two hosts tell each other on a connection of their own, which no broker carries.
+///
+/// The host of the caller connects and says hello; from the welcome on both say [`Direct::Link`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Direct {
+    /// First message of whoever connects.
+    Hello {
+        /// The protocol it speaks, [`PROTOCOL_VERSION`].
+        version: u32,
+        /// The application.
+        application: EntityId,
+        /// The element that calls.
+        from: EntityId,
+        /// The epoch under which it runs.
+        epoch: u64,
+        /// The element that it wants to call.
+        to: EntityId,
+        /// The secret that admits to the elements of the application.
+        token: String,
+    },
+    /// The hello is accepted.
+    Welcome {
+        /// The epoch under which the callee runs.
+        epoch: u64,
+    },
+    /// The connection is refused and closed.
+    Refused {
+        /// Why, and what to do about it.
+        reason: String,
+    },
+    /// What one end of a link tells the other.
+    Link {
+        /// Which link.
+        link: EntityId,
+        /// What.
+        message: Link,
+    },
+}
+
+/// Where an element takes calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirectAddress {
+    /// The path of a Unix socket, for callers on the same server.
+    pub unix: Option<String>,
+    /// `host:port`, for all others.
+    pub tcp: Option<String>,
+}
+
+/// An element that takes calls, as its callers must know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Callee {
+    /// Which element.
+    pub element: EntityId,
+    /// The epoch under which it runs: of two addresses the one of the higher epoch is true.
+    pub epoch: u64,
+    /// Where it listens.
+    pub address: DirectAddress,
+}
+
 /// Why a host is told to run an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StartCause {
@@ -97,6 +156,8 @@ pub enum ToHost {
         /// Which element.
         element: EntityId,
     },
+    /// An element that others call listens here.
+    Reach(Callee),
     /// A person says what became of a command of unknown fate.
     Judge(Judgement),
 }
@@ -229,6 +290,8 @@ pub enum FromHost {
         /// Which element.
         element: EntityId,
     },
+    /// The element takes calls here.
+    Listening(Callee),
 }
 
 /// The version of all messages of this module; both ends must speak the same.

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::commands::{Lane, Verdict};
+use super::{CallId, CallOutcome};
 use crate::ids::EntityId;
 use crate::model::Value;
 use crate::physical_world::{Causes, EventId, Key, Position};
@@ -142,6 +143,24 @@ pub enum Record {
     /// The validity of what was commanded ended.
     #[serde(rename = "r")]
     Reverted(Vec<Reverted>),
+    /// A call of this element ended without a reply that could be logged in its place: it took too
+    /// long, or was never sent.
+    #[serde(rename = "c")]
+    CallEnded {
+        /// Which call.
+        call: CallId,
+        /// How.
+        outcome: CallOutcome,
+    },
+    /// A call of another element, received on this binding and not handled, was withdrawn: it is
+    /// never carried out.
+    #[serde(rename = "w")]
+    Withdrawn {
+        /// The binding.
+        binding: EntityId,
+        /// The call's place in its caller's history.
+        call: Position,
+    },
 }
 
 /// What one append adds to the log: one stream entry, whatever it holds.

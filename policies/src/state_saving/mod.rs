@@ -1,5 +1,6 @@
 //! What is saved, when, and how it is found again (paper, 4.2.1).
 
+mod calls;
 mod checkpoint;
 mod choose;
 mod commands;
@@ -9,6 +10,10 @@ mod outbox;
 mod repeats;
 mod timers;
 
+pub use calls::{
+    CALLS_FROM, CallId, CallOutcome, CallWish, Calls, NoCallId, OPEN_CALLS_MAX, OpenCall, REPLY,
+    Reply, Request,
+};
 pub use checkpoint::{FieldDelta, Fields, delta};
 pub use choose::{
     Destination, FlowSaving, SavingPolicy, SavingReason, Site, Strategy, Timing, cell, choose,

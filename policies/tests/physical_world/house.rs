@@ -505,8 +505,7 @@ impl House {
         }];
         let handled = Handled {
             emitted,
-            timers: vec![],
-            sensed: Default::default(),
+            ..Handled::default()
         };
         self.tell(Input::Handled {
             index: task.index,

@@ -177,6 +177,12 @@ impl Token {
         Ok(Self(text.trim().to_owned()))
     }
 
+    /// A secret that was told by whoever knows it.
+    #[must_use]
+    pub fn from_text(text: &str) -> Self {
+        Self(text.trim().to_owned())
+    }
+
     /// The secret, to be sent to the peer that knows it.
     #[must_use]
     pub fn reveal(&self) -> &str {

@@ -1,5 +1,6 @@
 //! How processes reach one another.
 
 pub mod control;
+pub mod direct;
 pub mod frame;
 pub mod mqtt;

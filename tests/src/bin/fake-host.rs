@@ -1,6 +1,7 @@
 //! A program whose hosts hold no element: they answer their agent as a host does, and fail as the
 //! topology tells them to. A test double for the process layer only.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lamplighter::cli::{self, Application, FoldedState};
@@ -24,7 +25,7 @@ impl Application for Fake {
         Err("its elements have no state".into())
     }
 
-    async fn run_host(&self, mut link: HostLink) -> Result<(), String> {
+    async fn run_host(&self, mut link: HostLink, _: Option<PathBuf>) -> Result<(), String> {
         let outbox = link.outbox();
         let mut elements: Vec<(EntityId, u64)> = Vec::new();
         let hello = FromHost::Hello {
@@ -45,7 +46,7 @@ impl Application for Fake {
                     elements.push((element.clone(), epoch));
                     started(&spec, element, epoch)
                 }
-                ToHost::Prepare { .. } | ToHost::Judge(_) => continue,
+                ToHost::Prepare { .. } | ToHost::Judge(_) | ToHost::Reach(_) => continue,
                 ToHost::Report { request } => {
                     for (element, epoch) in &elements {
                         assert!(outbox.send(report(request, element, *epoch)));

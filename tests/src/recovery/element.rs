@@ -149,6 +149,7 @@ pub(super) fn fields_of(meta: &Meta) -> Fields {
         part("@remembered", &meta.remembered),
         part("@world", &meta.world),
         part("@explanation", &meta.explanation),
+        part("@calls", &meta.calls),
     ])
 }
 
@@ -167,6 +168,7 @@ pub(super) fn meta_of(fields: &Fields) -> Meta {
         remembered: part(fields, "@remembered"),
         world: part(fields, "@world"),
         explanation: part(fields, "@explanation"),
+        calls: part(fields, "@calls"),
     }
 }
 

@@ -469,10 +469,8 @@ impl<S: StableStore + 'static, H: Hazard> World<S, H> {
         };
         let state = process.state.as_mut().expect("an instance");
         let emitted = outputs(state, payload[0]);
-        let timers = Vec::new();
         let handled = Handled {
             emitted,
-            timers,
             ..Handled::default()
         };
         Input::Handled { index, handled }

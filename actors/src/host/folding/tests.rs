@@ -134,6 +134,7 @@ fn state_of(saved: &Saved) -> (serde_json::Value, Vec<(u64, String)>) {
 fn kind() -> Kind {
     Kind {
         make: |id, initial, ports| Box::new(Instance::<Counter>::new(id, initial, ports)),
+        is_callable: false,
         accepts: accepts::<Counter>,
     }
 }

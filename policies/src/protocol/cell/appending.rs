@@ -42,6 +42,7 @@ impl Cell {
             match inbound.arrived(envelope) {
                 Arrival::Accepted(accepted) => {
                     for envelope in accepted {
+                        self.withdraw(link, &envelope);
                         self.accept(link, &source, envelope, None);
                     }
                 }
@@ -124,6 +125,7 @@ impl Cell {
             | Record::Done(_)
             | Record::Judged(_)
             | Record::Reverted(_) => false,
+            Record::CallEnded { .. } | Record::Withdrawn { .. } => false,
         };
         let in_flight = self
             .log
@@ -303,6 +305,9 @@ impl Cell {
                     repeats.answered();
                 }
             }
+            if let Record::Withdrawn { binding, call } = &waiting.record {
+                self.calling.withdrawn(binding, *call);
+            }
             let releases = waiting.receipts.into_iter();
             effects.extend(releases.map(|receipt| Effect::Release { receipt }));
             self.log.ready.push_back((index, logged_at, waiting.record));
@@ -326,6 +331,7 @@ impl Cell {
             Record::Event(_) | Record::Timer(_) | Record::Skipped { .. } => None,
             Record::Begun(_) | Record::Done(_) => None,
             Record::Judged(_) | Record::Reverted(_) => None,
+            Record::CallEnded { .. } | Record::Withdrawn { .. } => None,
         };
         let in_flight = self.log.in_flight.iter().flat_map(|batch| &batch.records);
         let upto = in_flight
@@ -472,5 +478,6 @@ fn size(record: &Record) -> usize {
         Record::Timer(timed) => timed.payload.len(),
         Record::Skipped { cause, .. } => cause.len(),
         Record::Begun(_) | Record::Done(_) | Record::Judged(_) | Record::Reverted(_) => 0,
+        Record::CallEnded { .. } | Record::Withdrawn { .. } => 0,
     }
 }

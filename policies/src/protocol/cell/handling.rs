@@ -22,6 +22,9 @@ impl Cell {
                 Phase::Replaying { .. } | Phase::Live => {}
                 Phase::Starting | Phase::Mending { .. } | Phase::Halted => return,
             }
+            if self.awaits_withdrawal() {
+                return;
+            }
             let Some((index, logged_at, record)) = self.log.ready.pop_front() else {
                 return;
             };
@@ -38,6 +41,9 @@ impl Cell {
         effects: &mut Vec<Effect>,
     ) {
         match record {
+            Record::Event(event) if self.carries_calls(&event.binding) => {
+                self.offer_call_event(now, index, logged_at, event, effects);
+            }
             Record::Event(event) if self.is_left_out(index, logged_at, &event) => {
                 self.remember(&event);
                 self.folded.insert(event.binding, event.id.position);
@@ -55,7 +61,10 @@ impl Cell {
                     self.log.handled = index;
                 }
             }
-            Record::Skipped { .. } => self.log.handled = index,
+            Record::Skipped { .. } | Record::Withdrawn { .. } => self.log.handled = index,
+            Record::CallEnded { call, outcome } => {
+                self.offer_ended(index, logged_at, (call, outcome), effects);
+            }
             Record::Begun(begun) => {
                 self.log.handled = index;
                 for begun in begun {
@@ -137,6 +146,7 @@ impl Cell {
             what: format!("event {id} on {binding}"),
             binding: Some((binding, id.position)),
             occurred: sensed.then(|| (id.clone(), occurred_at)),
+            caller: None,
         };
         let input = TaskInput::Event {
             id,
@@ -172,6 +182,7 @@ impl Cell {
             what: format!("timer {key:?}"),
             binding: None,
             occurred: None,
+            caller: None,
         };
         self.hand_over(
             handling,
@@ -185,7 +196,12 @@ impl Cell {
         );
     }
 
-    fn hand_over(&mut self, handling: Handling, input: TaskInput, effects: &mut Vec<Effect>) {
+    pub(super) fn hand_over(
+        &mut self,
+        handling: Handling,
+        input: TaskInput,
+        effects: &mut Vec<Effect>,
+    ) {
         let Handling {
             index,
             logged_at,
@@ -211,7 +227,12 @@ impl Cell {
         handled: Handled,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(handling) = self
+        if let Some(port) = self.unbound_call(&handled) {
+            let cause =
+                format!("it called the port {port:?}, and the topology binds no call to it");
+            return self.handler_failed(now, index, &cause, effects);
+        }
+        let Some(mut handling) = self
             .log
             .handling
             .take_if(|handling| handling.index == index)
@@ -232,8 +253,13 @@ impl Cell {
         if !handling.expired {
             self.emit(&handling, handled.emitted, effects);
         }
+        self.call_out(&handling, handled.calls);
+        if let (Some(caller), Some(outcome)) = (handling.caller.take(), handled.reply) {
+            self.reply(&handling, caller, outcome);
+        }
         if self.is_live() {
             self.send(now, effects);
+            self.end_calls(now, effects);
             self.checkpoint_if_due(now, effects);
         }
         self.handle_next(now, effects);
@@ -303,6 +329,10 @@ impl Cell {
 
 /// Whether an input no longer held when it was logged. It depends on the record alone, so it is the
 /// same in every replay. An immediate one, which expires as it occurs, is taken while it is fresh.
-fn is_expired(occurred_at: WallClock, expires_at: Option<WallClock>, logged_at: WallClock) -> bool {
+pub(super) fn is_expired(
+    occurred_at: WallClock,
+    expires_at: Option<WallClock>,
+    logged_at: WallClock,
+) -> bool {
     expires_at.is_some_and(|end| end <= logged_at && end != occurred_at)
 }

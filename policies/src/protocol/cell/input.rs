@@ -13,7 +13,8 @@ use crate::ids::EntityId;
 use crate::physical_world::{EventId, Position, World};
 use crate::protocol::messages::{ElementReport, Envelope};
 use crate::state_saving::{
-    Batch, Command, Properties, Record, SavedCommands, SavedOutbox, TimerChange, Timers, Verdict,
+    Batch, CallId, CallOutcome, CallWish, Calls, Command, Properties, Record, SavedCommands,
+    SavedOutbox, TimerChange, Timers, Verdict,
 };
 use crate::time::WallClock;
 
@@ -127,6 +128,11 @@ pub enum Input {
         /// What is held of it.
         verdict: Verdict,
     },
+    /// The other end of these links, which need no broker, is connected, for the first time or again.
+    Reached {
+        /// Which links.
+        links: Vec<EntityId>,
+    },
 }
 
 /// What a device said.
@@ -198,6 +204,9 @@ pub struct Meta {
     /// What the last recovery did; `None` if there was none.
     #[serde(default)]
     pub explanation: Option<Box<Explanation>>,
+    /// The calls whose answers were not handled.
+    #[serde(default)]
+    pub calls: Calls,
 }
 
 /// What a handler asked for.
@@ -210,6 +219,10 @@ pub struct Handled {
     /// What the device shows that said the event, where [`TaskInput::Event`] asks for it: the same in
     /// every replay.
     pub sensed: Properties,
+    /// Calls made and withdrawn, in order.
+    pub calls: Vec<CallWish>,
+    /// The answer, if the record was a call.
+    pub reply: Option<CallOutcome>,
 }
 
 /// One output of a handler.
@@ -266,6 +279,30 @@ pub enum TaskInput {
         expires_at: Option<WallClock>,
         /// The input, encoded.
         payload: Vec<u8>,
+    },
+    /// A call of another element.
+    Call {
+        /// Its identity.
+        id: EventId,
+        /// When it was made.
+        occurred_at: WallClock,
+        /// Until when its caller waits.
+        expires_at: Option<WallClock>,
+        /// What is asked, encoded.
+        payload: Vec<u8>,
+    },
+    /// The answer to one of its own calls.
+    Answer {
+        /// Which call.
+        call: CallId,
+        /// How it ended.
+        outcome: CallOutcome,
+        /// What is put before the answer, so that it decodes as the element's input.
+        prefix: Vec<u8>,
+        /// The reply's identity; for a call that ended by itself, the element's own.
+        id: EventId,
+        /// When it was answered.
+        occurred_at: WallClock,
     },
 }
 

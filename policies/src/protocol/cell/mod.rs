@@ -5,6 +5,8 @@
 //! under the same ids. What the element asks of the outside world is effects; nothing here fails.
 
 mod appending;
+mod called;
+mod calling;
 mod explanation;
 mod handling;
 mod input;
@@ -23,7 +25,9 @@ use core::time::Duration;
 
 pub use explanation::{Explanation, FlowExplanation, Held, Overridden, TimerFate};
 pub use input::{Cause, Effect, Emitted, Handled, Input, Meta, Restored, Sensed, Task, TaskInput};
-pub use settings::{CellSettings, InboundLink, OutboundLink, Source, Target};
+pub use settings::{CallLink, CellSettings, InboundLink, OutboundLink, ServedLink, Source, Target};
+
+use calling::{Caller, Calling};
 
 use self::showing::Showing;
 use self::world::Surroundings;
@@ -55,6 +59,7 @@ pub struct Cell {
     outboxes: BTreeMap<EntityId, Outbox>,
     commands: BTreeMap<String, Commands>,
     timers: Timers,
+    calling: Calling,
     checkpoint: Checkpoint,
     restarts: RestartHistory,
     attempts: BTreeMap<u64, u32>,
@@ -97,6 +102,8 @@ struct Counters {
     diverged: u64,
     /// What devices said without waiting for an answer while the mailbox was full.
     overflowed: u64,
+    /// Replies to calls that had ended without them.
+    late_replies: u64,
 }
 
 impl Counters {
@@ -197,6 +204,8 @@ struct Handling {
     binding: Option<(EntityId, Position)>,
     /// For what a device said: which event, and when it occurred.
     occurred: Option<(EventId, WallClock)>,
+    /// Who waits for an answer, if it is a call.
+    caller: Option<Caller>,
     what: String,
 }
 
@@ -232,6 +241,7 @@ impl Cell {
         };
         let outboxes = targets(|target| matches!(target, Target::Element))
             .filter_map(|link| EntityId::new(&link.id).ok())
+            .chain(calling::outgoing(&settings))
             .map(|id| (id, Outbox::default()))
             .collect();
         let commands = settings
@@ -261,6 +271,7 @@ impl Cell {
             outboxes,
             commands,
             timers: Timers::default(),
+            calling: Calling::new(&settings),
             checkpoint: Checkpoint::default(),
             restarts: RestartHistory::new(settings.restart),
             attempts: BTreeMap::new(),
@@ -344,6 +355,7 @@ impl Cell {
         let due = [
             self.timers.next_due_at(),
             self.surroundings.next_reversion_at(),
+            self.calling.open.next_due_at(),
         ];
         let due = due.into_iter().flatten().min();
         self.timer_deadline = due.map(|at| monotonic_at(now, at));
@@ -401,6 +413,7 @@ impl Machine for Cell {
                 position,
                 verdict,
             } => self.judged(now, &link, position, verdict, effects),
+            Input::Reached { links } => self.reached(now, &links, effects),
         }
         self.arm_timers(now);
     }
@@ -440,6 +453,7 @@ impl Machine for Cell {
         self.mend(now, effects);
         self.retry_append(now, effects);
         self.fire_timers(now, effects);
+        self.end_calls(now, effects);
         self.resend(now, effects);
         self.checkpoint_if_due(now, effects);
         self.arm_timers(now);

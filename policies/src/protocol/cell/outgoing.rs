@@ -62,10 +62,11 @@ impl Cell {
 
     /// Sends what was put in since the last time.
     pub(super) fn send(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if !self.connected {
-            return;
-        }
+        let (connected, calling) = (self.connected, &self.calling);
         for (link, outbox) in &mut self.outboxes {
+            if !connected && !calling.is_direct(link) {
+                continue;
+            }
             let envelopes = outbox.unsent(now.monotonic);
             if !envelopes.is_empty() {
                 effects.push(Effect::Send {
@@ -73,6 +74,9 @@ impl Cell {
                     envelopes,
                 });
             }
+        }
+        if !connected {
+            return;
         }
         let waiting = self
             .commands
@@ -164,10 +168,14 @@ impl Cell {
 
     /// Sends again what nobody acknowledged in time.
     pub(super) fn resend(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if !self.is_live() || !self.connected {
+        if !self.is_live() {
             return;
         }
+        let (connected, calling) = (self.connected, &self.calling);
         for (link, outbox) in &mut self.outboxes {
+            if !connected && !calling.is_direct(link) {
+                continue;
+            }
             let envelopes = outbox.due(now.monotonic);
             if !envelopes.is_empty() {
                 effects.push(Effect::Send {

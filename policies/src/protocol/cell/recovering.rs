@@ -69,6 +69,7 @@ impl Cell {
             remembered,
             world,
             explanation,
+            calls,
             ..
         } = meta;
         self.surroundings.restore(world);
@@ -89,6 +90,7 @@ impl Cell {
             known.restore(commands.remove(link).unwrap_or_default());
         }
         self.timers.restore(timers);
+        self.calling.open.restore(calls);
     }
 
     fn restore_repeats(&mut self, remembered: &BTreeMap<EntityId, Vec<u64>>) {
@@ -122,6 +124,8 @@ impl Cell {
                 self.skipped.insert(*index);
             }
             Record::Begun(_) | Record::Done(_) | Record::Judged(_) | Record::Reverted(_) => {}
+            Record::CallEnded { call, .. } => self.calling.open.on_its_way(*call),
+            Record::Withdrawn { binding, call } => self.calling.withdrawn(binding, *call),
         }
     }
 
@@ -143,10 +147,12 @@ impl Cell {
         if self.connected && !self.announced {
             self.announce(now, effects);
         } else {
+            self.reached_all(now, effects);
             self.send(now, effects);
         }
         self.append(now, effects);
         self.fire_timers(now, effects);
+        self.end_calls(now, effects);
         self.schedule_checkpoint(now);
         self.checkpoint_if_due(now, effects);
     }
@@ -244,6 +250,7 @@ impl Cell {
             remembered: remembered.collect(),
             world: self.surroundings.world.clone(),
             explanation: self.explanation().cloned().map(Box::new),
+            calls: self.calling.open.clone(),
         }
     }
 

@@ -22,6 +22,10 @@ pub struct CellSettings {
     pub outbound: Vec<OutboundLink>,
     /// What the appliances at the other ends are; one that is not here takes nothing twice.
     pub devices: BTreeMap<EntityId, DeviceModel>,
+    /// The flows on which it calls.
+    pub calls: Vec<CallLink>,
+    /// The bindings on which it is called; each is among the inbound ones too.
+    pub served: Vec<ServedLink>,
     /// How often it is checkpointed.
     pub checkpoint: CheckpointPolicy,
     /// How often a failed handler is mended before the failure is escalated.
@@ -51,6 +55,8 @@ impl CellSettings {
             inbound: Vec::new(),
             outbound: Vec::new(),
             devices: BTreeMap::new(),
+            calls: Vec::new(),
+            served: Vec::new(),
             checkpoint: CheckpointPolicy::default(),
             restart: RestartPolicy::default(),
             attempts_max: 2,
@@ -109,4 +115,32 @@ pub enum Target {
     /// This appliance, for whose commands this element's log is the memory; for a device without a
     /// name, the binding.
     Appliance(EntityId),
+}
+
+/// A flow on which an element calls another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallLink {
+    /// The binding, over which calls go.
+    pub id: EntityId,
+    /// The link over which their replies come; it is among the inbound ones too.
+    pub replies: EntityId,
+    /// The port that is called.
+    pub port: String,
+    /// What is put before what is asked, so that it decodes as the callee's input.
+    #[serde(with = "serde_bytes")]
+    pub prefix: Vec<u8>,
+    /// What is put before the answer, so that it decodes as the caller's input.
+    #[serde(with = "serde_bytes")]
+    pub reply_prefix: Vec<u8>,
+    /// How long an answer may take where the handler does not say.
+    pub within: Duration,
+}
+
+/// A binding on which an element is called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServedLink {
+    /// The binding, over which calls come.
+    pub id: EntityId,
+    /// The link over which their replies go.
+    pub replies: EntityId,
 }

@@ -97,6 +97,12 @@ impl Hosts {
         self.hosts.keys().copied()
     }
 
+    /// Those that run elements.
+    pub(super) fn busy(&self) -> impl Iterator<Item = HostId> + '_ {
+        let busy = |(_, host): &(&HostId, &Host)| !host.elements.is_empty();
+        self.hosts.iter().filter(busy).map(|(id, _)| *id)
+    }
+
     /// The next instant at which one must be killed.
     pub(super) fn deadline(&self) -> Option<Monotonic> {
         self.hosts.values().filter_map(|host| host.kill_at).min()

@@ -20,10 +20,12 @@ use crate::protocol::messages::{FromHost, Judgement, PROTOCOL_VERSION, ToHost};
 use crate::restart::{RestartHistory, RestartPolicy};
 use crate::time::{Monotonic, Now};
 
+use callees::Callees;
 use hosted::{Hosted, Phase};
 use hosts::Hosts;
 pub use hosts::{EXIT_TIMEOUT, HELLO_TIMEOUT, HostId};
 
+mod callees;
 mod end;
 mod hosted;
 mod hosts;
@@ -121,6 +123,7 @@ pub struct FogAgent {
     spawn_at: Option<Monotonic>,
     reporting: Option<Reporting>,
     stopping: Stopping,
+    callees: Callees,
 }
 
 /// A report under way.
@@ -153,6 +156,7 @@ impl FogAgent {
             spawn_at: None,
             reporting: None,
             stopping: Stopping::No,
+            callees: Callees::default(),
         }
     }
 
@@ -177,6 +181,7 @@ impl FogAgent {
             }
             ToAgent::Stop => self.stop(now, effects),
             ToAgent::Judge(judgement) => self.judge(judgement, effects),
+            ToAgent::Reach(callee) => self.reach(callee, effects),
         }
     }
 
@@ -233,6 +238,11 @@ impl FogAgent {
                     self.release(now, host, &element);
                     self.show(&element, effects);
                     self.stop_further(now, effects);
+                }
+            }
+            FromHost::Listening(callee) => {
+                if self.hosted_by(host, &callee.element).is_some() {
+                    self.listening(callee, effects);
                 }
             }
         }
@@ -369,6 +379,7 @@ impl Machine for FogAgent {
                     .map(|(id, hosted)| self.status(id, hosted));
                 let hosted = hosted.collect();
                 self.tell_manager(FromAgent::Registered { hosted }, effects);
+                self.tell_of_own_callees(effects);
             }
             Input::ManagerLost => {
                 self.connected = false;

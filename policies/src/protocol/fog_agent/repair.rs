@@ -81,6 +81,7 @@ impl FogAgent {
                 spec,
             },
         });
+        self.tell_of_callees(host, effects);
     }
 
     /// Spawns hosts for the elements that wait, and the spare once nothing is being repaired: a

@@ -2,7 +2,7 @@ use alloc::vec;
 
 use super::*;
 use crate::protocol::control::{Assignment, Decision, ElementState, Failure, RepairPhases};
-use crate::protocol::messages::{StartCause, StartPhases};
+use crate::protocol::messages::{Callee, DirectAddress, StartCause, StartPhases};
 use crate::time::WallClock;
 
 #[test]
@@ -163,6 +163,40 @@ fn what_does_not_stop_in_time_is_killed() {
 }
 
 /// An agent with one element to run and a clock that stands still.
+#[test]
+fn hosts_learn_where_a_callee_is_also_without_a_manager_and_after_a_restart() {
+    let mut bench = Bench::running();
+    let listening = bench.host(1, FromHost::Listening(callee(4)));
+    assert_eq!(listening, [tell(1, ToHost::Reach(callee(4)))]);
+    assert_eq!(bench.host(1, FromHost::Listening(callee(4))), []);
+    let effects = bench.exit(1);
+    let told: Vec<_> = effects
+        .iter()
+        .filter(|effect| matches!(effect, Effect::Tell { .. }))
+        .collect();
+    let assigned = tell(2, assigned(4, StartCause::Recovered));
+    assert_eq!(told, [&assigned, &tell(2, ToHost::Reach(callee(4)))]);
+}
+
+#[test]
+fn the_manager_is_told_of_callees_when_they_listen_and_when_it_is_back() {
+    let mut bench = Bench::running();
+    bench.told(Input::ManagerConnected);
+    let effects = bench.host(1, FromHost::Listening(callee(4)));
+    let listening = Effect::Report(FromAgent::Listening(callee(4)));
+    assert_eq!(effects[0], listening);
+    bench.told(Input::ManagerLost);
+    assert_eq!(bench.told(Input::ManagerConnected)[1], listening);
+}
+
+#[test]
+fn an_address_of_an_older_epoch_is_not_believed() {
+    let mut bench = Bench::running();
+    let reach = |epoch| Input::ManagerTold(ToAgent::Reach(callee(epoch)));
+    assert_eq!(bench.told(reach(4)), [tell(1, ToHost::Reach(callee(4)))]);
+    assert_eq!(bench.told(reach(3)), []);
+}
+
 struct Bench {
     agent: FogAgent,
     at: Monotonic,
@@ -242,6 +276,14 @@ impl Bench {
 
 fn lamp() -> EntityId {
     EntityId::new("lamp").unwrap()
+}
+
+fn callee(epoch: u64) -> Callee {
+    Callee {
+        element: lamp(),
+        epoch,
+        address: DirectAddress::default(),
+    }
 }
 
 fn ms(at: u64) -> Monotonic {

@@ -150,7 +150,7 @@ const AGENT: ConnectionId = ConnectionId(1);
 const OPERATOR: ConnectionId = ConnectionId(2);
 
 /// A manager of the element `lamp` on the server `pc`, whose agent is connected.
-fn registered() -> GlobalManager {
+pub(super) fn registered() -> GlobalManager {
     let agent = Agent {
         connection: AGENT,
         pid: 7,
@@ -170,6 +170,7 @@ fn registered() -> GlobalManager {
         queries: BTreeMap::new(),
         last_query: 0,
         stopping: None,
+        callees: Callees::default(),
     }
 }
 

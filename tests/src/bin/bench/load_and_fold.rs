@@ -136,7 +136,9 @@ fn fold(element: &EntityId, head: u64, log: Vec<Batch>) -> Outcome<Echo> {
 }
 
 fn handle(state: &mut Echo, task: Task) -> Outcome<()> {
-    let (TaskInput::Event { payload, .. } | TaskInput::Timer { payload, .. }) = task.input;
+    let (TaskInput::Event { payload, .. } | TaskInput::Timer { payload, .. }) = task.input else {
+        panic!("nobody calls here")
+    };
     let Told::Tick { n, .. } = message_pack::decode(&payload)?;
     state.fold(n);
     Ok(())

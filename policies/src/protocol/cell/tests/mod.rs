@@ -1,5 +1,6 @@
 //! The cell told by name: whole effect lists.
 
+mod calling;
 mod devices;
 mod doubt;
 mod logging;
@@ -242,6 +243,7 @@ fn emitted(port: &str) -> Handled {
         emitted: vec![output],
         timers: vec![],
         sensed: Properties::new(),
+        ..Handled::default()
     }
 }
 
