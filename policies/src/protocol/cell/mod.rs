@@ -10,6 +10,7 @@ mod calling;
 mod explanation;
 mod handling;
 mod input;
+mod judging;
 mod outgoing;
 mod recovering;
 mod settings;
@@ -415,6 +416,7 @@ impl Machine for Cell {
             } => self.judged(now, &link, position, verdict, effects),
             Input::Reached { links } => self.reached(now, &links, effects),
         }
+        self.conclude_due(now, effects);
         self.arm_timers(now);
     }
 
@@ -443,10 +445,18 @@ impl Machine for Cell {
             .filter_map(Outbox::next_deadline)
             .min();
         let timer = self.timer_deadline.filter(|_| live);
-        [mending, retry, checkpoint, resend.filter(|_| live), timer]
-            .into_iter()
-            .flatten()
-            .min()
+        let listening = self.listens_until();
+        [
+            mending,
+            retry,
+            checkpoint,
+            resend.filter(|_| live),
+            timer,
+            listening,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn wake(&mut self, now: Now, effects: &mut Vec<Effect>) {
@@ -456,6 +466,7 @@ impl Machine for Cell {
         self.end_calls(now, effects);
         self.resend(now, effects);
         self.checkpoint_if_due(now, effects);
+        self.conclude_due(now, effects);
         self.arm_timers(now);
     }
 }

@@ -3,25 +3,20 @@
 //! not, unless the device or a person says that it was never done.
 
 use alloc::collections::BTreeMap;
-use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::explanation::{FlowExplanation, Held};
-use super::{Cell, Effect, Target, Waiting};
+use super::{Cell, Effect, Source, Target};
 use crate::ids::EntityId;
-use crate::model::{ActuationClass, Value};
+use crate::model::ActuationClass;
 use crate::physical_world::{Entry, EventId, Happened, Key, Kind, Position, recovered};
-use crate::protocol::messages::UnknownCommand;
-use crate::state_saving::{
-    Commands, Desired, Finding, Judged, Lane, Properties, Record, Settled, Verdict,
-};
-use crate::time::{Now, WallClock};
+use crate::state_saving::{Desired, Lane, Properties, Settled};
+use crate::time::{Monotonic, Now};
 
-/// The most commands of unknown fate that a report lists.
-const UNKNOWN_REPORTED_MAX: usize = 16;
-/// The most characters of a command that a report tells.
-const DESCRIBED_MAX: usize = 200;
+/// How long a device that answers nobody is listened to before it is told what it is to show.
+const LISTEN_FOR: Duration = Duration::from_millis(200);
 
 /// Which devices are being asked what they show, and which are not yet to be told anything.
 #[derive(Debug, Default)]
@@ -30,11 +25,15 @@ pub(super) struct Showing {
     asked: BTreeMap<String, Purpose>,
     /// Flows whose device waits until the log knows that something of it goes back.
     unshown: Vec<String>,
+    /// Flows whose device answers nobody, and until when what it says by itself is awaited.
+    listening: BTreeMap<String, Monotonic>,
+    /// Flows whose device has answered, up to where the log is folded first, and the answer.
+    concluding: BTreeMap<String, (u64, Option<Properties>)>,
 }
 
 /// What a device was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Purpose {
+pub(super) enum Purpose {
     /// To be told only what differs, and to find out about a command in doubt.
     Target,
     /// To find out about a command in doubt.
@@ -46,7 +45,9 @@ enum Purpose {
 impl Showing {
     /// Whether a device may be told something.
     pub(super) fn is_open(&self, link: &str) -> bool {
-        !self.asked.contains_key(link) && !self.unshown.iter().any(|waiting| waiting == link)
+        !self.asked.contains_key(link)
+            && !self.concluding.contains_key(link)
+            && !self.unshown.iter().any(|waiting| waiting == link)
     }
 }
 
@@ -91,9 +92,50 @@ impl Cell {
         explanation.flows.insert(link.into(), explained);
         if answers && !names.is_empty() {
             self.ask(link, Purpose::Target, names, effects);
+        } else if !names.is_empty() && self.hears(&appliance) {
+            self.showing.asked.insert(link.into(), Purpose::Target);
+            let until = now.monotonic + LISTEN_FOR;
+            self.showing.listening.insert(link.into(), until);
         } else {
             self.conclude(now, link, None, effects);
         }
+    }
+
+    /// Whether what an appliance says by itself reaches the element.
+    fn hears(&self, appliance: &EntityId) -> bool {
+        let mut inbound = self.settings.inbound.iter();
+        inbound.any(|link| link.kind == Source::Device && link.source == *appliance)
+    }
+
+    /// When the next device has been listened to for long enough.
+    pub(super) fn listens_until(&self) -> Option<Monotonic> {
+        self.showing.listening.values().min().copied()
+    }
+
+    /// Devices that were listened to for long enough are told what they are to show, and those that
+    /// answered as soon as all that arrived before the answer is folded: what happened during the
+    /// repair counts (E_rpf), also where it was read from the broker only now.
+    pub(super) fn conclude_due(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let due =
+            |(link, until): (&String, &Monotonic)| (*until <= now.monotonic).then(|| link.clone());
+        let due: Vec<String> = self.showing.listening.iter().filter_map(due).collect();
+        for link in due {
+            self.compared(now, &link, None, effects);
+        }
+        let folded = self.log.handled;
+        let ready =
+            |(link, (upto, _)): (&String, &(u64, _))| (*upto <= folded).then(|| link.clone());
+        let ready: Vec<String> = self.showing.concluding.iter().filter_map(ready).collect();
+        for link in ready {
+            if let Some((_, shown)) = self.showing.concluding.remove(&link) {
+                self.conclude(now, &link, shown.as_ref(), effects);
+            }
+        }
+    }
+
+    /// The index of the last record that has arrived, in the log or on its way there.
+    fn last_arrived(&self) -> u64 {
+        self.log.head + u64::try_from(self.log.waiting.len()).unwrap_or(u64::MAX)
     }
 
     /// What an appliance is to show: the state of the world as far as it was commanded and set, by
@@ -156,7 +198,7 @@ impl Cell {
         }
     }
 
-    fn ask(
+    pub(super) fn ask(
         &mut self,
         link: &str,
         purpose: Purpose,
@@ -186,8 +228,15 @@ impl Cell {
         let Some(purpose) = self.showing.asked.remove(link) else {
             return;
         };
+        self.showing.listening.remove(link);
         match purpose {
-            Purpose::Target => self.conclude(now, link, shown, effects),
+            Purpose::Target => {
+                let hears = self.appliance_of(link).is_some_and(|it| self.hears(it));
+                let upto = if hears { self.last_arrived() } else { 0 };
+                let concluding = (upto, shown.cloned());
+                self.showing.concluding.insert(link.into(), concluding);
+                self.conclude_due(now, effects);
+            }
             Purpose::Doubt => {
                 self.resolve_doubt(link, shown, effects);
                 self.append(now, effects);
@@ -221,16 +270,7 @@ impl Cell {
             .iter()
             .map(|(name, desired)| (name.clone(), desired.value.clone()))
             .collect();
-        if let Some(explained) = self.explained(link) {
-            explained.shown = shown.cloned();
-            if shown.is_some() {
-                explained.why = match left.is_empty() {
-                    true => "it shows all of it already".into(),
-                    false => "it shows something else".into(),
-                };
-            }
-            explained.command = (!left.is_empty()).then_some(left);
-        }
+        self.explain_command(now, link, shown, left);
         if let Some(position) = settled {
             self.log_settled(link, Lane::Merged, position);
         }
@@ -238,115 +278,35 @@ impl Cell {
         self.actuate(now, link, effects);
     }
 
-    /// A command that may or may not have been carried out: the device shows which, or a person has
-    /// to say.
-    fn resolve_doubt(&mut self, link: &str, shown: Option<&Properties>, effects: &mut Vec<Effect>) {
-        let Some(commands) = self.commands.get_mut(link) else {
-            return;
-        };
-        let Some(doubt) = commands.doubt() else {
-            return;
-        };
-        let command = doubt.command.clone();
-        let position = command.position;
-        let id = EventId {
-            source: self.settings.element.clone(),
-            position,
-        };
-        let finding = doubt.finding(shown, &id.to_string());
-        let found = match finding {
-            Finding::CarriedOut => {
-                commands.settle_in_doubt(position);
-                self.log_settled(link, Lane::Queued, position);
-                "the device shows that it was carried out"
-            }
-            Finding::NotCarriedOut => {
-                "the device shows that it was not carried out: it is sent if it is still valid"
-            }
-            Finding::Nothing => {
-                commands.give_over(position);
-                self.log_judged(link, position, Verdict::Unknown);
-                effects.push(Effect::ReportUnknown {
-                    link: link.into(),
-                    command,
-                });
-                "nobody knows whether it was carried out: a person has to say"
-            }
-        };
-        if let Some(explained) = self.explained(link) {
-            explained.doubtful.insert(id.to_string(), found.into());
-        }
-    }
-
-    /// Nobody knows whether the command in flight reached the device.
-    pub(super) fn doubted(
+    /// Says what a device is told after all, and why.
+    fn explain_command(
         &mut self,
         now: Now,
         link: &str,
-        position: Position,
-        effects: &mut Vec<Effect>,
+        shown: Option<&Properties>,
+        left: Properties,
     ) {
-        let Some(commands) = self.commands.get_mut(link) else {
+        let Some(appliance) = self.appliance_of(link).cloned() else {
             return;
         };
-        if !commands.doubted(position) {
-            return self.actuate(now, link, effects);
-        }
-        let doubt = commands.doubt();
-        match doubt.and_then(|doubt| doubt.evidence).map(String::from) {
-            Some(evidence) => self.ask(link, Purpose::Doubt, Vec::from([evidence]), effects),
-            None => {
-                self.resolve_doubt(link, None, effects);
-                self.append(now, effects);
-                self.actuate(now, link, effects);
-            }
-        }
-    }
-
-    /// A person says what became of a command of unknown fate: first to the log.
-    pub(super) fn judged(
-        &mut self,
-        now: Now,
-        link: &str,
-        position: Position,
-        verdict: Verdict,
-        effects: &mut Vec<Effect>,
-    ) {
-        let commands = self.commands.get(link);
-        let known = commands.is_some_and(|commands| {
-            let mut unknown = commands.unknown();
-            unknown.any(|unknown| unknown.command.position == position)
-        });
-        if known && self.is_live() && verdict != Verdict::Unknown {
-            self.log_judged(link, position, verdict);
-            self.append(now, effects);
-        }
-    }
-
-    pub(super) fn fold_judged(
-        &mut self,
-        now: Now,
-        logged_at: WallClock,
-        judged: &Judged,
-        effects: &mut Vec<Effect>,
-    ) {
-        if let Some(commands) = self.commands.get_mut(&judged.link) {
-            commands.judged(judged.position, judged.verdict, logged_at);
-            self.actuate(now, &judged.link, effects);
-        }
-    }
-
-    fn log_judged(&mut self, link: &str, position: Position, verdict: Verdict) {
-        // What was carried out before stands before it in the log.
-        self.note_settled();
-        self.log.waiting.push_back(Waiting {
-            record: Record::Judged(Judged {
-                link: link.into(),
-                position,
-                verdict,
-            }),
-            receipts: Vec::new(),
-        });
+        // What arrived while it was asked counts as well.
+        let (_, known) = self.target(&appliance, now);
+        let Some(explained) = self.explained(link) else {
+            return;
+        };
+        let why = match (left.is_empty(), shown) {
+            (true, Some(_)) if !known.target.is_empty() => "it shows all of it already".into(),
+            (true, _) => "nothing that was commanded holds".into(),
+            (false, Some(_)) => "it shows something else".into(),
+            (false, None) => core::mem::take(&mut explained.why),
+        };
+        *explained = FlowExplanation {
+            why,
+            doubtful: core::mem::take(&mut explained.doubtful),
+            shown: shown.cloned(),
+            command: (!left.is_empty()).then_some(left),
+            ..known
+        };
     }
 
     pub(super) fn log_settled(&mut self, link: &str, lane: Lane, position: Position) {
@@ -377,47 +337,10 @@ impl Cell {
         })
     }
 
-    /// The commands that a person has to judge, over all flows.
-    pub(super) fn unknown_count(&self) -> u64 {
-        let all = self
-            .commands
-            .values()
-            .flat_map(|commands| commands.unknown());
-        u64::try_from(all.count()).unwrap_or(u64::MAX)
-    }
-
-    /// The same one by one, as far as a report has room.
-    #[must_use]
-    pub fn unknown_commands(&self) -> Vec<UnknownCommand> {
-        let of_link = |(link, commands): (&'_ String, &'_ Commands)| {
-            let appliance = self.appliance_of(link).cloned();
-            let reported = commands.unknown().map(|unknown| {
-                let position = unknown.command.position;
-                UnknownCommand {
-                    link: link.clone(),
-                    appliance: appliance.clone(),
-                    position,
-                    id: self.id_of(position).to_string(),
-                    text: described(&unknown.command.properties),
-                }
-            });
-            reported.collect::<Vec<_>>()
-        };
-        let all = self.commands.iter().flat_map(of_link);
-        all.take(UNKNOWN_REPORTED_MAX).collect()
-    }
-
-    fn id_of(&self, position: Position) -> EventId {
+    pub(super) fn id_of(&self, position: Position) -> EventId {
         EventId {
             source: self.settings.element.clone(),
             position,
         }
     }
-}
-
-/// A command for people.
-fn described(properties: &Properties) -> String {
-    let one = |(name, value): (&String, &Value)| format!("{name} = {value}");
-    let whole = properties.iter().map(one).collect::<Vec<_>>().join(", ");
-    whole.chars().take(DESCRIBED_MAX).collect()
 }
