@@ -1,7 +1,8 @@
 //! The smart home: the program that plays every role of it.
 
 use smart_home::elements::{
-    AwoxActuate, FibaroAdapter, NodeHueActuate, NodeHueSense, Orchestrator, SoundPlayer, WemoSense,
+    AwoxActuate, FibaroAdapter, LockKeeper, MedicineGiver, NodeHueActuate, NodeHueSense,
+    Orchestrator, SoundPlayer, WemoSense,
 };
 
 fn main() -> lamplighter::Result {
@@ -13,5 +14,7 @@ fn main() -> lamplighter::Result {
         .element::<WemoSense>("WemoSense")
         .element::<AwoxActuate>("AwoxActuate")
         .element::<SoundPlayer>("SoundPlayer")
+        .element::<LockKeeper>("LockKeeper")
+        .element::<MedicineGiver>("MedicineGiver")
         .run()
 }

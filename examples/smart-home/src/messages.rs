@@ -22,11 +22,11 @@ impl From<bool> for Switch {
     }
 }
 
-/// A button says what was done to it; between presses it only says that it lives.
+/// A button or keypad says what was done to it; between presses it only says that it lives.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ButtonReport {
-    /// `on` or `press` for a press; `None` for a sign of life.
+    /// `on` or `press` for a press, `lock` or `unlock` at a keypad; `None` for a sign of life.
     pub action: Option<String>,
 }
 
@@ -92,6 +92,53 @@ pub struct AwoxCommand {
     /// A sound to play once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub play: Option<String>,
+}
+
+/// Where the bolt of a door is, or shall be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Bolt {
+    /// The door is locked.
+    Lock,
+    /// It is not.
+    Unlock,
+}
+
+/// A lock is told where its bolt shall be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockCommand {
+    /// Locked or not.
+    pub state: Bolt,
+}
+
+/// What a lock says of its bolt.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LockReport {
+    /// `None` if the lock does not know.
+    pub state: Option<Bolt>,
+}
+
+/// A pump gives a dose. Telling it twice gives two.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoseCommand {
+    /// How much, in millilitres.
+    pub dose: u32,
+}
+
+/// What a pump says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PumpReport {
+    /// How many doses it has given.
+    pub doses: Option<u64>,
+}
+
+/// A display shows a text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DisplayCommand {
+    /// The text.
+    pub text: String,
 }
 
 /// Somebody pressed the button.

@@ -294,7 +294,8 @@ fn counter_of(house: &Evidence, element: &str, counter: &str) -> u64 {
         .unwrap_or(0)
 }
 
-fn check(name: &'static str, held: bool, figures: Value) -> Check {
+/// A promise, judged by these figures, which are an object.
+pub(super) fn check(name: &'static str, held: bool, figures: Value) -> Check {
     let Value::Object(figures) = figures else {
         unreachable!("figures are written as an object")
     };

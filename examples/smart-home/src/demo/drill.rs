@@ -14,6 +14,7 @@ use super::house::{House, HouseError};
 use super::injection::break_and_watch;
 use super::processes::{Running, adopt_orphans, descendants, kill, terminate};
 use super::report::Report;
+use super::scenes::{self, SceneError};
 use super::screen::{Screen, check_in_words, fault_in_words};
 use super::topology::{Adaptation, AdaptationError};
 use crate::recording::{Recording, RecordingError};
@@ -73,6 +74,9 @@ pub enum DrillError {
     /// The devices left no trace that can be read.
     #[error(transparent)]
     Trace(#[from] TraceError),
+    /// A scene could not be played.
+    #[error("a scene could not be played: {0}")]
+    Scene(#[from] SceneError),
     /// The topology does not fit the drill.
     #[error(transparent)]
     Topology(#[from] AdaptationError),
@@ -114,12 +118,18 @@ impl Drill {
         )?;
         screen.finish();
 
-        let untouched = self.leave("the untouched", &mut untouched, quiet).await?;
-        let mut broken = self.leave("the broken", &mut broken, played).await?;
+        let mut undisturbed = self.evidence("the untouched", &untouched, quiet).await?;
+        self.stop("the untouched", &mut untouched, &mut undisturbed)
+            .await;
+        screen.line("the evening is over; what follows is where a mistake hurts");
+        let mut evidence = self.evidence("the broken", &broken, played).await?;
+        let scenes = scenes::play(&broken, screen).await?;
+        self.stop("the broken", &mut broken, &mut evidence).await;
         let running = still_running().await?;
         let running = running.iter().map(|r| format!("{} {}", r.pid, r.command));
-        broken.left_running.extend(running);
-        let checks = judge(&broken, &untouched, &repairs);
+        evidence.left_running.extend(running);
+        let mut checks = judge(&evidence, &undisturbed, &repairs);
+        checks.extend(scenes);
         Ok(self.report(screen, checks, repairs))
     }
 
@@ -224,11 +234,11 @@ impl Drill {
             })
     }
 
-    /// Takes the evidence and stops the house.
-    async fn leave(
+    /// Takes the evidence of the evening.
+    async fn evidence(
         &self,
         name: &'static str,
-        house: &mut House,
+        house: &House,
         played: Played,
     ) -> Result<Evidence, DrillError> {
         let failed = |source| DrillError::House {
@@ -239,6 +249,7 @@ impl Drill {
             began_us: played.began_us,
             acknowledged: played.acknowledged,
             dead_letters: house.status().await.map_err(failed)?.dead_letters(),
+            trace: PhysicalTrace::read(&house.trace())?,
             ..Evidence::default()
         };
         for element in ELEMENTS {
@@ -247,11 +258,14 @@ impl Drill {
             let state = state.unwrap_or_else(|fault| json!(fault.to_string()));
             evidence.states.insert(element.to_owned(), state);
         }
+        Ok(evidence)
+    }
+
+    /// Stops a house. One that does not stop has left something running.
+    async fn stop(&self, name: &'static str, house: &mut House, evidence: &mut Evidence) {
         if let Err(fault) = house.stop().await {
             evidence.left_running.push(format!("{name} house: {fault}"));
         }
-        evidence.trace = PhysicalTrace::read(&house.trace())?;
-        Ok(evidence)
     }
 
     fn report(&self, screen: &mut Screen, checks: Vec<Check>, repairs: Vec<Repair>) -> Report {

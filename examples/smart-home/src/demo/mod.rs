@@ -4,10 +4,12 @@
 pub mod checks;
 pub mod drill;
 pub mod faults;
+pub mod hand;
 pub mod house;
 pub mod injection;
 pub mod processes;
 pub mod report;
+pub mod scenes;
 pub mod screen;
 pub mod status;
 pub mod topology;

@@ -79,6 +79,30 @@ pub fn kill(pid: u32) -> io::Result<()> {
     signal(pid, Signal::KILL)
 }
 
+/// A process that stands still until this is dropped.
+#[derive(Debug)]
+pub struct Halted {
+    pid: u32,
+}
+
+impl Halted {
+    /// Sends SIGSTOP: stand still, as on a machine that is overloaded.
+    ///
+    /// # Errors
+    /// There is no such process, or it is somebody else's.
+    pub fn halt(pid: u32) -> io::Result<Self> {
+        signal(pid, Signal::STOP)?;
+        Ok(Self { pid })
+    }
+}
+
+impl Drop for Halted {
+    fn drop(&mut self) {
+        // One that has ended meanwhile needs no more.
+        signal(self.pid, Signal::CONT).ok();
+    }
+}
+
 fn signal(pid: u32, signal: Signal) -> io::Result<()> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::other("0 is no process id"))?;

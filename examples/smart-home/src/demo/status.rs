@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 /// How the whole application is.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -29,7 +30,7 @@ pub struct ElementStatus {
 }
 
 /// What a host counts.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Counts {
     /// The index of the last logged record.
     pub head: u64,
@@ -39,6 +40,9 @@ pub struct Counts {
     pub unacknowledged: u64,
     /// Inputs that wait.
     pub queued: u64,
+    /// Commands of which nobody knows whether they were carried out.
+    #[serde(default)]
+    pub unknown: Vec<IgnoredAny>,
 }
 
 /// One failure and its repair.
@@ -121,6 +125,13 @@ impl Status {
         counts.map(|counts| counts.dead_letters).sum()
     }
 
+    /// How many commands of an element wait for a person's word.
+    #[must_use]
+    pub fn unknown(&self, name: &str) -> usize {
+        let counts = self.element(name).and_then(|it| it.report.as_ref());
+        counts.map_or(0, |counts| counts.unknown.len())
+    }
+
     fn element(&self, name: &str) -> Option<&ElementStatus> {
         self.elements.iter().find(|e| e.element == name)
     }
@@ -186,8 +197,12 @@ mod tests {
     }
 
     #[test]
-    fn phases_come_in_their_order_and_unknown_ones_not_at_all() {
+    fn phases_come_in_their_order_and_commands_of_unknown_fate_are_counted() {
         let status = status("running", json!(9.0), 0);
+        assert_eq!(
+            [status.unknown("orchestrator"), status.unknown("nobody")],
+            [1, 0]
+        );
         let failure = status.repaired_since("orchestrator", 0).unwrap();
         assert_eq!(
             failure.phases.known(),
@@ -206,7 +221,8 @@ mod tests {
                 "pid": 4711,
                 "epoch": 3,
                 "report": {
-                    "head": 12, "queued": queued, "unacknowledged": 0, "dead_letters": 0, "panics": 1
+                    "head": 12, "queued": queued, "unacknowledged": 0, "dead_letters": 0, "panics": 1,
+                    "unknown": [{ "id": "orchestrator/1.7.0" }]
                 },
                 "last_failure": {
                     "number": 2,

@@ -18,6 +18,10 @@ pub enum Kind {
     Awox,
     /// A loudspeaker: each command sounds, copies too.
     Speaker,
+    /// A door lock: a command says where its bolt shall be.
+    Lock,
+    /// A pump: each command doses, copies too, and is counted.
+    Pump,
 }
 
 /// A device with its state.
@@ -38,6 +42,8 @@ impl Device {
             Kind::Plug => json!({ "state": "OFF" }),
             Kind::Awox => json!({ "state": "OFF", "played": 0 }),
             Kind::Speaker => json!({ "played": 0 }),
+            Kind::Lock => json!({ "state": "LOCK", "lock_state": "locked" }),
+            Kind::Pump => json!({ "doses": 0 }),
         };
         let Value::Object(state) = state else {
             unreachable!("every state above is an object")
@@ -63,14 +69,25 @@ impl Device {
         }
         let properties: &[&str] = match self.kind {
             Kind::Lamp => &["state", "brightness"],
-            Kind::Plug | Kind::Awox => &["state"],
-            Kind::Speaker => &[],
+            Kind::Plug | Kind::Awox | Kind::Lock => &["state"],
+            Kind::Speaker | Kind::Pump => &[],
         };
         let mut changed = false;
         for property in properties {
             changed |= self.set(property, &command[*property]);
         }
-        changed | (self.sounds() && self.play(&command["play"]))
+        if self.kind == Kind::Lock {
+            let locked = self.state["state"] == "LOCK";
+            let word = if locked { "locked" } else { "unlocked" };
+            self.state.insert("lock_state".into(), word.into());
+        }
+        let played = self.sounds() && self.count("played", command["play"].is_string());
+        let dosed = self.kind == Kind::Pump
+            && self.count(
+                "doses",
+                command["dose"].as_u64().is_some_and(|dose| dose > 0),
+            );
+        changed | played | dosed
     }
 
     fn sounds(&self) -> bool {
@@ -91,6 +108,7 @@ impl Device {
 
     fn set(&mut self, property: &str, wanted: &Value) -> bool {
         let valid = match property {
+            "state" if self.kind == Kind::Lock => wanted == "LOCK" || wanted == "UNLOCK",
             "state" => wanted == "ON" || wanted == "OFF",
             _ => wanted.as_u64().is_some_and(|level| level <= 254),
         };
@@ -102,13 +120,13 @@ impl Device {
                 != Some(wanted)
     }
 
-    fn play(&mut self, sound: &Value) -> bool {
-        if !sound.is_string() {
-            return false;
+    /// Does once more what it counts, if it is asked to.
+    fn count(&mut self, counter: &str, asked: bool) -> bool {
+        if asked {
+            let count = self.state[counter].as_u64().unwrap_or(0) + 1;
+            self.state.insert(counter.to_owned(), count.into());
         }
-        let played = self.state["played"].as_u64().unwrap_or(0) + 1;
-        self.state.insert("played".into(), played.into());
-        true
+        asked
     }
 }
 
@@ -153,14 +171,33 @@ mod tests {
     }
 
     #[test]
+    fn a_lock_shows_where_its_bolt_is_and_a_pump_doses_at_every_copy() {
+        let mut lock = Device::new(Kind::Lock);
+        let unlock = json!({ "state": "UNLOCK" });
+        assert!(lock.carry_out(Some("a"), &unlock));
+        assert!(!lock.carry_out(Some("a"), &unlock));
+        let shown = json!({ "state": "UNLOCK", "lock_state": "unlocked" });
+        assert_eq!(lock.report(), shown);
+        let mut pump = Device::new(Kind::Pump);
+        let dose = json!({ "dose": 2 });
+        let did = [(); 2].map(|()| pump.carry_out(Some("a"), &dose));
+        assert_eq!(did, [true, true]);
+        assert_eq!(pump.report(), json!({ "doses": 2 }));
+    }
+
+    #[test]
     fn nonsense_changes_nothing() {
-        for kind in [Kind::Lamp, Kind::Plug, Kind::Awox, Kind::Speaker] {
+        let lights = [Kind::Lamp, Kind::Plug, Kind::Awox];
+        for kind in lights
+            .into_iter()
+            .chain([Kind::Speaker, Kind::Lock, Kind::Pump])
+        {
             let mut device = Device::new(kind);
             let before = device.report();
             for nonsense in [
                 json!(null),
                 json!([1]),
-                json!({ "state": "TOGGEL", "brightness": 255, "play": 7 }),
+                json!({ "state": "TOGGEL", "brightness": 255, "play": 7, "dose": 0 }),
             ] {
                 assert!(!device.carry_out(None, &nonsense), "{kind:?} {nonsense}");
             }

@@ -12,14 +12,22 @@ pub use trace::{PhysicalTrace, TraceError, TraceLine, now_us};
 pub use wemo::Wemo;
 
 /// What stands in the house: id in the topology, base topic, kind.
-pub const APPLIANCES: [(&str, &str, Kind); 6] = [
+pub const APPLIANCES: [(&str, &str, Kind); 8] = [
     ("hue-lamp", "zigbee2mqtt/bedroom/lamp", Kind::Lamp),
     ("hue-go", "zigbee2mqtt/bedroom/hue_go", Kind::Lamp),
     ("ikea-lamp", "zigbee2mqtt/0x0017880100fa1003", Kind::Lamp),
     ("plug", "zigbee2mqtt/0x0017880100fa1004", Kind::Plug),
     ("awox", "awox/living-room", Kind::Awox),
     ("speaker", "speaker/living-room", Kind::Speaker),
+    ("lock", LOCK_TOPIC, Kind::Lock),
+    ("pump", PUMP_TOPIC, Kind::Pump),
 ];
+
+/// The base topic of the lock of the front door.
+pub const LOCK_TOPIC: &str = "zigbee2mqtt/hall/lock";
+
+/// The base topic of the medicine pump.
+pub const PUMP_TOPIC: &str = "pump/bedroom";
 
 /// The door contact, which is played from the recording, and by which the WeMo sensor knows that
 /// somebody is in the hall.
