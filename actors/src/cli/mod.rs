@@ -5,6 +5,7 @@ mod dead_letters;
 mod detector;
 mod explain;
 mod inject;
+mod judge;
 mod layered;
 mod log;
 mod new;
@@ -143,6 +144,10 @@ enum Command {
     World(world::World),
     /// Explain the last recovery of an element, or what it did about an appliance
     Explain(explain::Explain),
+    /// Say that a command of unknown fate was carried out, or is not wanted any more
+    Ack(judge::Judge),
+    /// Say that a command of unknown fate was not carried out, and have it sent again
+    Redo(judge::Judge),
     /// Show the inputs that were given up, and why
     DeadLetters(dead_letters::DeadLetters),
     /// Show what an element has received since its checkpoint
@@ -185,6 +190,8 @@ pub fn run(application: &impl Application) -> Result<(), CommandError> {
         Command::State(state) => state.run(application),
         Command::World(world) => world.run(application),
         Command::Explain(explain) => explain.run(),
+        Command::Ack(judge) => judge.acknowledge(),
+        Command::Redo(judge) => judge.redo(),
         Command::DeadLetters(letters) => letters.run(),
         Command::Log(log) => log.run(),
         Command::Store(store) => store.run(application),

@@ -3,9 +3,11 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::protocol::control::{
     ElementState, Failure, PlacedStatus, RepairPhases, ServerStatus,
 };
+use lamplighter_policies::protocol::messages::UnknownCommand;
 use lamplighter_policies::time::WallClock;
 use lamplighter_runtime::clock;
 use serde_json::json;
@@ -76,10 +78,8 @@ fn as_table(servers: &[ServerStatus], elements: &[PlacedStatus], now: WallClock)
     let mut text = aligned(&rows);
     for PlacedStatus { status, .. } in elements {
         let mut line = |what: &str| writeln!(text, "{}: {what}", status.element);
-        let trouble = status
-            .report
-            .as_ref()
-            .and_then(|report| report.trouble.as_deref());
+        let report = status.report.as_ref();
+        let trouble = report.and_then(|report| report.trouble.as_deref());
         let reason = match &status.state {
             ElementState::Failed { reason } => Some(format!("failed: {reason}")),
             ElementState::Unassigned
@@ -95,8 +95,10 @@ fn as_table(servers: &[ServerStatus], elements: &[PlacedStatus], now: WallClock)
             .last_failure
             .as_ref()
             .map(|failure| last_failure(failure, now));
+        let unknown = report.into_iter().flat_map(|report| &report.unknown);
+        let unknown = unknown.map(|command| unknown_command(&status.element, command));
         let notes = [reason, trouble.map(str::to_owned), failure];
-        for note in notes.into_iter().flatten() {
+        for note in notes.into_iter().flatten().chain(unknown) {
             line(&note).expect("writing to a string cannot fail");
         }
     }
@@ -107,6 +109,22 @@ fn as_table(servers: &[ServerStatus], elements: &[PlacedStatus], now: WallClock)
         }
     }
     text
+}
+
+/// A command that a person has to judge, and how.
+fn unknown_command(element: &EntityId, unknown: &UnknownCommand) -> String {
+    let UnknownCommand {
+        link,
+        appliance,
+        id,
+        text,
+        ..
+    } = unknown;
+    let to = appliance.as_ref().map_or(link.as_str(), EntityId::as_str);
+    format!(
+        "UNKNOWN whether {id} was carried out: {text} to {to}; look, then say `ack {element} {id}` \
+         or `redo {element} {id}`"
+    )
 }
 
 /// Rows with their columns below each other.

@@ -37,6 +37,14 @@ pub enum StoredError {
         /// What may have been meant.
         hint: String,
     },
+    /// No server has such an element.
+    #[error("no element {element} runs; {hint}")]
+    NotRunning {
+        /// What was asked for.
+        element: EntityId,
+        /// What may have been meant.
+        hint: String,
+    },
     /// The topology has no such element, and no such appliance.
     #[error("{application} has no element and no appliance {entity}; {hint}")]
     NoSuchEntity {
@@ -159,7 +167,10 @@ impl Kept {
 }
 
 /// The name that may have been meant, or all there are.
-fn hint<'k>(given: &EntityId, known: impl Iterator<Item = &'k EntityId> + Clone) -> String {
+pub(super) fn hint<'k>(
+    given: &EntityId,
+    known: impl Iterator<Item = &'k EntityId> + Clone,
+) -> String {
     let names = known.map(EntityId::as_str);
     let distance = |name: &str| strsim::damerau_levenshtein(given.as_str(), name);
     let near = names

@@ -161,6 +161,17 @@ impl House {
             .map(drop)
     }
 
+    /// Says, as a person who looked, that a command of an element was carried out.
+    ///
+    /// # Errors
+    /// The application refuses or does not answer.
+    pub async fn acknowledge(&self, element: &str, command: &str) -> Result<(), HouseError> {
+        self.application
+            .ask(&["ack", element, command])
+            .await
+            .map(drop)
+    }
+
     /// Stops the application in order, then the devices.
     ///
     /// # Errors

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 /// How the whole application is.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -30,7 +29,7 @@ pub struct ElementStatus {
 }
 
 /// What a host counts.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Counts {
     /// The index of the last logged record.
     pub head: u64,
@@ -42,7 +41,14 @@ pub struct Counts {
     pub queued: u64,
     /// Commands of which nobody knows whether they were carried out.
     #[serde(default)]
-    pub unknown: Vec<IgnoredAny>,
+    pub unknown: Vec<UnknownCommand>,
+}
+
+/// A command of unknown fate.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct UnknownCommand {
+    /// Which.
+    pub id: String,
 }
 
 /// One failure and its repair.
@@ -125,11 +131,12 @@ impl Status {
         counts.map(|counts| counts.dead_letters).sum()
     }
 
-    /// How many commands of an element wait for a person's word.
+    /// The commands of an element that wait for a person's word.
     #[must_use]
-    pub fn unknown(&self, name: &str) -> usize {
+    pub fn unknown(&self, name: &str) -> Vec<String> {
         let counts = self.element(name).and_then(|it| it.report.as_ref());
-        counts.map_or(0, |counts| counts.unknown.len())
+        let unknown = counts.into_iter().flat_map(|counts| &counts.unknown);
+        unknown.map(|command| command.id.clone()).collect()
     }
 
     fn element(&self, name: &str) -> Option<&ElementStatus> {
@@ -199,10 +206,8 @@ mod tests {
     #[test]
     fn phases_come_in_their_order_and_commands_of_unknown_fate_are_counted() {
         let status = status("running", json!(9.0), 0);
-        assert_eq!(
-            [status.unknown("orchestrator"), status.unknown("nobody")],
-            [1, 0]
-        );
+        assert_eq!(status.unknown("orchestrator"), ["orchestrator/1.7.0"]);
+        assert_eq!(status.unknown("nobody"), [""; 0]);
         let failure = status.repaired_since("orchestrator", 0).unwrap();
         assert_eq!(
             failure.phases.known(),

@@ -20,6 +20,9 @@ use crate::simulator::{PhysicalTrace, TraceError, TraceLine, now_us};
 /// How long a device may take to show what it was told, on a busy machine.
 const SHOWN_WITHIN: Duration = Duration::from_secs(10);
 
+/// How often a house is asked whether it took a person's word.
+const ASK_INTERVAL: Duration = Duration::from_millis(100);
+
 /// How long it is watched afterwards that nothing else happens.
 const QUIET: Duration = Duration::from_millis(700);
 
@@ -84,6 +87,19 @@ impl Stage<'_> {
         };
         let (house, began) = (self.house, self.began);
         Ok(break_and_watch(house, &planned, 1.0, began, &mut self.latest).await?)
+    }
+
+    /// How many commands of an element still wait for a person's word after a while in which the word
+    /// should have been taken.
+    async fn waiting_for_a_word(&self, element: &str) -> Result<usize, SceneError> {
+        let until = Instant::now() + SHOWN_WITHIN;
+        loop {
+            let waiting = self.house.status().await?.unknown(element).len();
+            if waiting == 0 || Instant::now() >= until {
+                return Ok(waiting);
+            }
+            sleep(ASK_INTERVAL).await;
+        }
     }
 
     /// Whatever the trace has of a device since an instant, after a while in which nothing else

@@ -85,7 +85,14 @@ pub(super) async fn play(stage: &mut Stage<'_>, screen: &mut Screen) -> Result<C
     hand.leave().await;
     let trace = stage.traced("pump", began_us).await?;
     let unknown = stage.house.status().await?.unknown(GIVER);
-    Ok(judge(&trace, moments.len(), unknown))
+    for command in &unknown {
+        stage.house.acknowledge(GIVER, command).await?;
+        screen.line(&format!(
+            "nobody knows whether {command} was carried out; a person looks and says ack"
+        ));
+    }
+    let open = stage.waiting_for_a_word(GIVER).await?;
+    Ok(judge(&trace, (moments.len(), unknown.len(), open)))
 }
 
 /// The process of the broker; only one house runs.
@@ -105,7 +112,9 @@ fn broker() -> Result<u32, SceneError> {
         .ok_or(SceneError::Missing("no broker runs"))
 }
 
-fn judge(trace: &[TraceLine], asked: usize, unknown: usize) -> Check {
+/// Judges by how many doses were asked for, how many of these a person was asked about, and how many
+/// still wait for the person's word.
+fn judge(trace: &[TraceLine], (asked, unknown, open): (usize, usize, usize)) -> Check {
     let mut times: BTreeMap<&str, usize> = BTreeMap::new();
     let mut nameless = 0;
     for line in trace.iter().filter(|line| line.carried_out) {
@@ -121,7 +130,8 @@ fn judge(trace: &[TraceLine], asked: usize, unknown: usize) -> Check {
         .map(|(id, _)| id)
         .collect();
     let silent = asked.saturating_sub(given + unknown);
-    let held = given > 0 && given <= asked && twice.is_empty() && nameless == 0 && silent == 0;
+    let once = given > 0 && given <= asked && twice.is_empty() && nameless == 0;
+    let held = once && silent == 0 && open == 0;
     check(
         "no dose was given twice",
         held,
@@ -129,6 +139,7 @@ fn judge(trace: &[TraceLine], asked: usize, unknown: usize) -> Check {
             "asked": asked,
             "given": given,
             "left_to_a_person": unknown,
+            "still_open": open,
             "lost_silently": silent,
             "given_twice": twice,
             "without_id": nameless,
@@ -143,21 +154,22 @@ mod tests {
     #[test]
     fn each_dose_once_holds_and_so_does_one_that_a_person_is_asked_about() {
         let both = [dose("m/1.4.0"), dose("m/1.9.0")];
-        assert!(judge(&both, 2, 0).held);
-        assert!(judge(&both[..1], 2, 1).held);
+        assert!(judge(&both, (2, 0, 0)).held);
+        assert!(judge(&both[..1], (2, 1, 0)).held);
     }
 
     #[test]
     fn a_dose_twice_or_more_doses_than_asked_for_or_a_silent_loss_fails() {
         let twice = [dose("m/1.4.0"), dose("m/1.4.0")];
-        assert!(!judge(&twice, 2, 0).held);
+        assert!(!judge(&twice, (2, 0, 0)).held);
         let more = [dose("m/1.4.0"), dose("m/1.9.0"), dose("m/1.11.0")];
-        assert!(!judge(&more, 2, 0).held);
-        assert!(!judge(&more[..1], 2, 0).held);
-        assert!(!judge(&[], 0, 0).held);
+        assert!(!judge(&more, (2, 0, 0)).held);
+        assert!(!judge(&more[..1], (2, 0, 0)).held);
+        assert!(!judge(&[], (0, 0, 0)).held);
+        assert!(!judge(&more[..1], (2, 1, 1)).held);
         let mut nameless = dose("m/1.4.0");
         nameless.id = None;
-        assert!(!judge(&[nameless, dose("m/1.9.0")], 2, 0).held);
+        assert!(!judge(&[nameless, dose("m/1.9.0")], (2, 0, 0)).held);
     }
 
     fn dose(id: &str) -> TraceLine {
