@@ -9,6 +9,8 @@ mod application;
 mod infrastructure;
 mod models;
 mod names;
+#[cfg(test)]
+mod reference;
 mod services;
 
 use std::collections::BTreeMap;
