@@ -105,6 +105,8 @@ impl StoreClock {
 impl Interval {
     fn of(reading: Reading) -> Self {
         let store = reading.store.0;
+        // If the store read its clock just after it was asked, it has gone fast since.
+        let drift = drift_within(reading.answered_at - reading.asked_at);
         // Rounded outwards: the store's stamp is up to a microsecond old, and so are our own.
         Self {
             low: store
@@ -112,16 +114,15 @@ impl Interval {
                 .saturating_sub(1),
             high: store
                 .saturating_sub(micros(reading.asked_at))
-                .saturating_add(1),
+                .saturating_add(1)
+                .saturating_add(drift),
             at: reading.answered_at,
         }
     }
 
     /// The same at a later instant.
     fn widened(self, at: Monotonic) -> Self {
-        let age = u64::try_from((at - self.at).as_micros()).unwrap_or(u64::MAX);
-        let drift = age.saturating_mul(DRIFT_PER_MILLION).div_ceil(1_000_000);
-        let drift = i64::try_from(drift).unwrap_or(i64::MAX);
+        let drift = drift_within(at - self.at);
         Self {
             low: self.low.saturating_sub(drift),
             high: self.high.saturating_add(drift),
@@ -139,6 +140,13 @@ impl Interval {
         };
         (agreed.low <= agreed.high).then_some(agreed)
     }
+}
+
+/// How far two clocks may drift apart within a span, in microseconds.
+fn drift_within(span: Duration) -> i64 {
+    let span = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+    let drift = span.saturating_mul(DRIFT_PER_MILLION).div_ceil(1_000_000);
+    i64::try_from(drift).unwrap_or(i64::MAX)
 }
 
 fn micros(at: Monotonic) -> i64 {
@@ -174,17 +182,17 @@ mod tests {
         clock.measured(reading(1_000_000, 0, 500, 1_000));
         assert_eq!(
             at(&clock, 1_000),
-            Some((1_001_000, Duration::from_micros(501)))
+            Some((1_001_000, Duration::from_micros(502)))
         );
         // 10 s later 5 ms more either way.
         assert_eq!(
             at(&clock, 10_001_000),
-            Some((11_001_000, Duration::from_micros(5_501)))
+            Some((11_001_000, Duration::from_micros(5_502)))
         );
         clock.measured(reading(1_000_000, 10_001_000, 10_001_010, 10_001_020));
         assert_eq!(
             at(&clock, 10_001_020),
-            Some((11_001_020, Duration::from_micros(11)))
+            Some((11_001_020, Duration::from_micros(12)))
         );
     }
 
@@ -199,7 +207,7 @@ mod tests {
             clock.measured(reading(9_000_000, 200, 205, 210)),
             Agreement::Agrees
         );
-        assert_eq!(at(&clock, 210), Some((9_000_210, Duration::from_micros(6))));
+        assert_eq!(at(&clock, 210), Some((9_000_210, Duration::from_micros(7))));
     }
 
     #[test]
@@ -211,7 +219,7 @@ mod tests {
         assert!(clock.is_doubted());
         clock.measured(reading(1_000_000, 200, 205, 210));
         assert!(!clock.is_doubted());
-        assert_eq!(at(&clock, 210), Some((1_000_210, Duration::from_micros(6))));
+        assert_eq!(at(&clock, 210), Some((1_000_210, Duration::from_micros(7))));
     }
 
     proptest! {
