@@ -1,12 +1,15 @@
 //! E_rec, the state of the physical world that a recovery goes by, against a plain reading of its
 //! definition.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lamplighter_policies::ids::EntityId;
-use lamplighter_policies::model::Value;
+use lamplighter_policies::model::{
+    ActuationClass, Appliance, ApplianceApi, Application, Broker, Detection, DeviceModel,
+    Durability, Liveness, Role, Space, Store, StoreKind, Substitution, Topology, Value,
+};
 use lamplighter_policies::physical_world::{
-    Entry, EventId, Happened, Key, Kind, Position, recovered,
+    Entry, EventId, Happened, Key, Kind, Position, World, recovered, spaces,
 };
 use lamplighter_policies::time::{Now, WallClock};
 use proptest::prelude::*;
@@ -140,4 +143,85 @@ fn only_what_surely_holds_is_recovered() {
     };
     assert_eq!(recovered([event.clone()], [], now, |_| false), []);
     assert_eq!(recovered([event.clone()], [], at(104), |_| false), [event]);
+}
+
+fn id(name: &str) -> EntityId {
+    EntityId::new(name).expect("a valid id")
+}
+
+fn appliance(spaces: &[&str]) -> Appliance {
+    Appliance {
+        api: ApplianceApi::Mqtt,
+        role: Role::Both,
+        functions: BTreeSet::new(),
+        spaces: spaces.iter().map(|space| id(space)).collect(),
+        position: None,
+        zone: None,
+        topic: None,
+        class: ActuationClass::Set,
+        report_period: None,
+        identified_by: None,
+        stamped_by: None,
+        safe_state: None,
+        model: DeviceModel::default(),
+        liveness: Liveness::default(),
+        substitution: Substitution::default(),
+        essential: false,
+        address: None,
+    }
+}
+
+/// A door between hall and kitchen, and a lamp in the hall.
+fn house() -> Topology {
+    let room = Space {
+        min: [0.0; 3],
+        max: [3.0; 3],
+    };
+    Topology {
+        application: Application { name: id("house") },
+        servers: BTreeMap::new(),
+        channels: BTreeMap::new(),
+        spaces: [(id("hall"), room), (id("kitchen"), room)].into(),
+        appliances: [
+            (id("door"), appliance(&["hall", "kitchen"])),
+            (id("lamp"), appliance(&["hall"])),
+        ]
+        .into(),
+        elements: BTreeMap::new(),
+        bindings: BTreeMap::new(),
+        store: Store {
+            kind: StoreKind::Embedded,
+            durability: Durability::Required,
+            lease: Store::LEASE,
+        },
+        broker: Broker::Embedded,
+        detection: Detection::default(),
+    }
+}
+
+#[test]
+fn a_space_has_what_holds_of_each_of_its_appliances_whoever_knows_it() {
+    let of = |appliance: &str, occurred_at, valid_for, index| {
+        let mut event = happened(0, occurred_at, valid_for, index);
+        event.key.subject = id(appliance);
+        event
+    };
+    let unlocked = of("door", 90, Some(60), 1);
+    let locked = of("door", 95, Some(60), 2);
+    let lit = of("lamp", 50, Some(10), 3);
+    let known = |events: &[&Happened]| {
+        let mut world = World::default();
+        for event in events {
+            world.happened(&event.key, event.entry.clone(), None);
+        }
+        world
+    };
+    // Each is known to another element, and the lamp's event is over.
+    let worlds = [known(&[&locked]), known(&[&unlocked, &lit])];
+    let found = spaces(&house(), &worlds, at(100));
+    let expected = [
+        (id("hall"), vec![locked.clone()]),
+        (id("kitchen"), vec![locked]),
+    ];
+    assert_eq!(found, expected.into());
 }
