@@ -1,7 +1,6 @@
 //! An application: the elements that a program has, and its command line.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_runtime::process::HostLink;
@@ -9,7 +8,7 @@ use lamplighter_runtime::store::Saved;
 
 use crate::author::{Callable, Element};
 use crate::cli;
-use crate::host::{self, FoldedState};
+use crate::host::{self, FoldedState, HostPlace};
 use crate::instance::{self, Accepts, Hosted, Instance};
 use crate::spec::ElementSpec;
 
@@ -162,11 +161,7 @@ impl cli::Application for App {
         host::folded(known, spec, saved)
     }
 
-    async fn run_host(
-        &self,
-        link: HostLink,
-        calls_directory: Option<PathBuf>,
-    ) -> std::result::Result<(), String> {
-        host::run(&self.kinds, link, calls_directory).await
+    async fn run_host(&self, place: HostPlace, link: HostLink) -> std::result::Result<(), String> {
+        host::run(&self.kinds, place, link).await
     }
 }

@@ -154,6 +154,7 @@ fn deployments(
         )
         .expect("only elements of the topology are placed");
         let spec = ElementSpec {
+            saving: plan.topology.timing(&spec.element, Some(server)),
             calls_token: plan.calls_token.reveal().to_owned(),
             ..spec
         };

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::{Appliance, Binding, Durability, Element, Topology};
+use lamplighter_policies::state_saving::Timing;
 use lamplighter_runtime::message_pack::{self, MessagePackError};
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,8 @@ pub struct ElementSpec {
     pub id: EntityId,
     /// What the topology says of it.
     pub element: Element,
+    /// Whether its records are stable before or after they take effect, where it runs.
+    pub saving: Timing,
     /// The bindings that carry a flow from or to it.
     pub bindings: BTreeMap<EntityId, Binding>,
     /// The appliances at the other ends of these flows.
@@ -98,6 +101,7 @@ impl ElementSpec {
         Some(Self {
             application: topology.application.name.clone(),
             id: id.clone(),
+            saving: topology.timing(&element, element.server.as_ref()),
             element,
             bindings,
             appliances,

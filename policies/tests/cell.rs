@@ -156,6 +156,7 @@ impl World {
             head,
             meta,
             log,
+            stable: head,
         }));
     }
 
@@ -229,6 +230,9 @@ impl World {
             | Effect::Bury { .. }
             | Effect::ReportUnknown { .. }
             | Effect::Report { .. }
+            | Effect::Flush
+            | Effect::ReportLost(_)
+            | Effect::ReportOrphaned(_)
             | Effect::Stop) => panic!("{unexpected:?}"),
         }
     }

@@ -126,6 +126,10 @@ impl Entry {
             Record::Withdrawn { binding, call } => {
                 format!("call {} on {binding} withdrawn", place(*call))
             }
+            Record::Lost(lost) => format!(
+                "lost from {} on, lineage {} from here: {}",
+                lost.from, lost.lineage, lost.reason
+            ),
         };
         format!("{} {} {what}\n", self.index, utc(self.logged_at))
     }
@@ -180,6 +184,12 @@ impl Entry {
                 "kind": "withdrawn",
                 "binding": binding.as_str(),
                 "call": place(*call),
+            }),
+            Record::Lost(lost) => json!({
+                "kind": "lost",
+                "from": lost.from,
+                "lineage": lost.lineage,
+                "reason": lost.reason,
             }),
         };
         entry["index"] = json!(self.index);
@@ -249,7 +259,7 @@ fn listed<'a>(commands: impl Iterator<Item = (&'a str, Position)>) -> String {
 #[cfg(test)]
 mod tests {
     use lamplighter_policies::physical_world::{Causes, EventId};
-    use lamplighter_policies::state_saving::Lane;
+    use lamplighter_policies::state_saving::{Lane, Lost};
 
     use super::*;
 
@@ -295,6 +305,12 @@ mod tests {
                     lane: Lane::Queued,
                     position,
                 }]),
+                Record::Lost(Lost {
+                    lineage: 2,
+                    log: 9,
+                    from: 12,
+                    reason: "it is gone".into(),
+                }),
             ],
         }
     }
@@ -310,7 +326,8 @@ mod tests {
              {\"bytes\":\"c1\"}\n\
              9 1970-01-01T00:00:02.500000Z skipped 7: it panics\n\
              10 1970-01-01T00:00:02.500000Z begun lamp/light 1.7.2\n\
-             11 1970-01-01T00:00:02.500000Z done lamp/light 1.7.2\n"
+             11 1970-01-01T00:00:02.500000Z done lamp/light 1.7.2\n\
+             12 1970-01-01T00:00:02.500000Z lost from 12 on, lineage 2 from here: it is gone\n"
         );
     }
 
@@ -337,6 +354,10 @@ mod tests {
             }),
             json!({
                 "index": 11, "logged_at_us": 2_500_000, "kind": "done", "commands": commands,
+            }),
+            json!({
+                "index": 12, "logged_at_us": 2_500_000, "kind": "lost", "from": 12, "lineage": 2,
+                "reason": "it is gone",
             }),
         ];
         assert_eq!(all, expected);

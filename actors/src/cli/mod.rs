@@ -27,7 +27,7 @@ use lamplighter_runtime::store::Saved;
 
 pub use self::stored::StoredError;
 pub use crate::access::AccessError;
-pub use crate::host::FoldedState;
+pub use crate::host::{FoldedState, HostPlace};
 
 use crate::cluster::UpError;
 use crate::fog_agent::AgentError;
@@ -110,15 +110,14 @@ pub trait Application {
     fn folded(&self, spec: &ElementSpec, saved: &Saved) -> Result<FoldedState, String>;
 
     /// Plays the host: runs what the agent at the other end of the link says, until the link ends.
-    /// Called on the main thread, within an actix system. Sockets for calls between elements are made
-    /// in `calls_directory`.
+    /// Called on the main thread, within an actix system.
     ///
     /// # Errors
     /// For people: why the host could not go on.
     fn run_host(
         &self,
+        place: HostPlace,
         link: HostLink,
-        calls_directory: Option<PathBuf>,
     ) -> impl Future<Output = Result<(), String>>;
 }
 
@@ -170,11 +169,7 @@ enum Command {
     Broker(roles::Broker),
     /// Run elements; started by an agent only
     #[command(hide = true)]
-    Host {
-        /// Where the sockets for calls between elements are made
-        #[arg(long)]
-        calls_directory: Option<PathBuf>,
-    },
+    Host(roles::Host),
 }
 
 /// Runs what the arguments of this process say.
@@ -205,15 +200,17 @@ pub fn run(application: &impl Application) -> Result<(), CommandError> {
         Command::Manager(manager) => manager.run(),
         Command::Agent(agent) => agent.run(),
         Command::Broker(broker) => broker.run(),
-        Command::Host { calls_directory } => {
+        Command::Host(host) => {
             traced("info", false);
             in_system(async {
                 let link = HostLink::from_stdin().map_err(|source| CommandError::System {
                     attempted: "take the agent's connection from standard input; hosts are started by agents only".into(),
                     source,
                 })?;
-                let hosting = application.run_host(link, calls_directory);
-                hosting.await.map_err(CommandError::Host)
+                application
+                    .run_host(host.place(), link)
+                    .await
+                    .map_err(CommandError::Host)
             })
         }
     }

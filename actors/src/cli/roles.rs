@@ -24,7 +24,11 @@ use crate::access::Access;
 use crate::cluster::{ADDRESS_FILE, TOKEN_FILE};
 use crate::fog_agent::{self, AgentPlace, stop_requested};
 use crate::global_manager::{self, ManagerPlan};
+use crate::host::HostPlace;
 use crate::spec::{BrokerAccess, StoreAccess};
+
+/// Where the local logs of each server are, in the run directory.
+const LOCAL_LOGS_DIRECTORY: &str = "local";
 
 /// Where the store was served last, in the run directory.
 const STORE_ADDRESS_FILE: &str = "store.address";
@@ -266,8 +270,18 @@ impl Agent {
         let log = self
             .run_directory
             .join(format!("hosts-{}.log", self.server));
-        let calls_directory = crate::host::calls_directory(&self.run_directory);
         let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+        // A server's storage is its own, also where several servers are one machine.
+        let storage = self.run_directory.join(LOCAL_LOGS_DIRECTORY);
+        let storage = storage.join(self.server.as_str());
+        let mut arguments: Vec<OsString> = vec!["host".into(), "--server".into()];
+        arguments.extend([
+            self.server.as_str().into(),
+            "--storage".into(),
+            storage.into(),
+            "--calls-directory".into(),
+            crate::host::calls_directory(&self.run_directory).into(),
+        ]);
         in_system(async move {
             let stop = stop_requested(self.lifeline).map_err(system("watch for signals"))?;
             let manager = tokio::net::lookup_host(&self.manager)
@@ -286,11 +300,7 @@ impl Agent {
                 token,
                 host: Program {
                     path: program,
-                    arguments: vec![
-                        "host".into(),
-                        "--calls-directory".into(),
-                        calls_directory.into(),
-                    ],
+                    arguments,
                     environment,
                     log,
                 },
@@ -298,6 +308,30 @@ impl Agent {
             fog_agent::run(place, stop).await?;
             Ok(())
         })
+    }
+}
+
+/// Run elements; started by an agent only.
+#[derive(Debug, clap::Args)]
+pub(super) struct Host {
+    /// The server of the topology that this machine is
+    #[arg(long)]
+    server: EntityId,
+    /// Where elements keep their local logs
+    #[arg(long)]
+    storage: PathBuf,
+    /// Where the sockets for calls between elements are made
+    #[arg(long)]
+    calls_directory: Option<PathBuf>,
+}
+
+impl Host {
+    pub(super) fn place(self) -> HostPlace {
+        HostPlace {
+            server: self.server,
+            storage: self.storage,
+            calls_directory: self.calls_directory,
+        }
     }
 }
 

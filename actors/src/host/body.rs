@@ -10,6 +10,7 @@ use lamplighter_policies::protocol::messages::FromHost;
 use lamplighter_policies::time::Monotonic;
 use lamplighter_runtime::clock::Clock;
 use lamplighter_runtime::store::any::AnyStore;
+use lamplighter_runtime::store::local::LocalFirst;
 use lamplighter_runtime::store::{Fence, Nonce};
 use lamplighter_runtime::transport::control::Outbox;
 use lamplighter_runtime::transport::mqtt::Mqtt;
@@ -50,7 +51,7 @@ pub(super) struct Body {
 pub(super) struct Surroundings {
     pub(super) spec: Rc<ElementSpec>,
     pub(super) links: Rc<Links>,
-    pub(super) store: AnyStore,
+    pub(super) store: LocalFirst<AnyStore>,
     /// What time it is by the store's clock.
     pub(super) clock: Clock,
     pub(super) receipts: Receipts,

@@ -50,6 +50,8 @@ pub(crate) fn folded(
     let mut settings = links.settings(spec);
     // The code is given the same input again: a second try cannot end otherwise.
     settings.attempts_max = 1;
+    // What is folded is in the stable store.
+    settings.lag = None;
     let initial = Encoded::of(&spec.element.state).map_err(|error| error.to_string())?;
     let hosted = (kind.make)(
         spec.id.clone(),
@@ -170,7 +172,10 @@ impl Folding {
             | Effect::Ready { .. }
             | Effect::Report { .. }
             | Effect::Mended { .. }
-            | Effect::Stop => {}
+            | Effect::Stop
+            | Effect::Flush
+            | Effect::ReportLost(_)
+            | Effect::ReportOrphaned(_) => {}
         }
         Ok(())
     }

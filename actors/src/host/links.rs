@@ -11,7 +11,7 @@ use lamplighter_policies::physical_world::Validity;
 use lamplighter_policies::protocol::cell::{
     CallLink, CellSettings, InboundLink, OutboundLink, ServedLink, Source, Target,
 };
-use lamplighter_policies::state_saving::Properties;
+use lamplighter_policies::state_saving::{Properties, Timing};
 use lamplighter_runtime::transport::mqtt::{QualityOfService, Subscription};
 
 use crate::encoding::variant_prefix;
@@ -99,6 +99,10 @@ impl Links {
             attempts_max: element.attempts,
             on_expired: element.on_expired,
             mailbox_max: usize::try_from(element.mailbox).unwrap_or(usize::MAX),
+            lag: match spec.saving {
+                Timing::Optimistic => Some(element.lag),
+                Timing::Pessimistic => None,
+            },
             ..CellSettings::new(spec.id.clone())
         }
     }

@@ -25,6 +25,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
+use lamplighter_policies::model::Durability;
 use lamplighter_policies::protocol::cell::{Cell, Input};
 use lamplighter_policies::protocol::messages::{FromHost, Judgement, PROTOCOL_VERSION, ToHost};
 use lamplighter_policies::time::Monotonic;
@@ -32,6 +33,8 @@ use lamplighter_runtime::clock::{self, Clock};
 use lamplighter_runtime::process::HostLink;
 use lamplighter_runtime::store::Nonce;
 use lamplighter_runtime::store::any::AnyStore;
+use lamplighter_runtime::store::embedded;
+use lamplighter_runtime::store::local::{LocalFirst, LocalPlace};
 use lamplighter_runtime::transport::control::Outbox;
 use tokio::sync::mpsc;
 
@@ -55,26 +58,25 @@ const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// How long the last words may take to leave.
 const DRAIN_WITHIN: Duration = Duration::from_secs(1);
 
-/// Runs what the agent at the other end of `link` says. Sockets for calls are made in
-/// `calls_directory`.
+/// Runs what the agent at the other end of `link` says.
 ///
 /// # Errors
 /// For people: why the host could not go on.
 pub(crate) async fn run(
     kinds: &BTreeMap<String, Kind>,
+    place: HostPlace,
     mut link: HostLink,
-    calls_directory: Option<PathBuf>,
 ) -> Result<(), String> {
     let agent = link.outbox();
     let (ended, mut endings) = mpsc::unbounded_channel();
     let (prepared, mut ready) = mpsc::unbounded_channel();
     let mut host = Host {
         kinds,
+        place,
         agent: agent.clone(),
         stores: Stores::default(),
         elements: BTreeMap::new(),
         callees: Callees::default(),
-        calls_directory,
         preparing: BTreeSet::new(),
         prepared,
         ended,
@@ -126,13 +128,24 @@ struct Prepared {
     store: Result<(AnyStore, Clock), String>,
 }
 
+/// Where a host runs.
+#[derive(Clone, Debug)]
+pub struct HostPlace {
+    /// The server.
+    pub server: EntityId,
+    /// Its storage, where elements keep local logs.
+    pub storage: PathBuf,
+    /// Where the sockets for calls between elements are made; without it calls go another way.
+    pub calls_directory: Option<PathBuf>,
+}
+
 struct Host<'a> {
     kinds: &'a BTreeMap<String, Kind>,
+    place: HostPlace,
     agent: Outbox<FromHost>,
     stores: Stores,
     elements: BTreeMap<EntityId, Running>,
     callees: Callees,
-    calls_directory: Option<PathBuf>,
     /// Elements whose store is being reached.
     preparing: BTreeSet<EntityId>,
     prepared: mpsc::UnboundedSender<Prepared>,
@@ -298,6 +311,19 @@ impl Host<'_> {
         }
     }
 
+    /// Where the element's log is, if it is saved optimistically or was once.
+    fn local_log(&self, spec: &ElementSpec, clock: &Clock) -> LocalPlace {
+        LocalPlace {
+            server: self.place.server.clone(),
+            directory: self.place.storage.join(spec.id.as_str()),
+            durability: match spec.element.durability {
+                Durability::Required => embedded::Durability::Required,
+                Durability::Process => embedded::Durability::Process,
+            },
+            clock: clock.clone(),
+        }
+    }
+
     fn assign(&mut self, id: &EntityId, prepared: Prepared) -> Result<(), String> {
         let Prepared {
             spec,
@@ -327,6 +353,7 @@ impl Host<'_> {
         let body = Rc::new(RefCell::new(new_body(hosted, epoch_floor, assigned_at)));
         let progress = Progress::new(id.clone());
         watchdog::watch(progress.clone()).map_err(|e| format!("cannot watch its progress: {e}"))?;
+        let store = LocalFirst::new(store, self.local_log(&spec, &clock), spec.saving);
         let around = Surroundings {
             spec: Rc::new(spec),
             links,
@@ -337,7 +364,7 @@ impl Host<'_> {
             progress,
             ended: self.ended.clone(),
             callees: self.callees.clone(),
-            calls_directory: self.calls_directory.clone(),
+            calls_directory: self.place.calls_directory.clone(),
         };
         let role = start_cell(&body, &around, self.agent.clone());
         let mqtt = bindings::open(&role, &body, &around, kind)?;

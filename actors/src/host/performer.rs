@@ -13,6 +13,8 @@ use lamplighter_policies::protocol::messages::{
 use lamplighter_policies::time::{Monotonic, Now};
 use lamplighter_runtime::clock;
 use lamplighter_runtime::store::Fence;
+use lamplighter_runtime::store::any::AnyStore;
+use lamplighter_runtime::store::local::LocalFirst;
 use lamplighter_runtime::transport::mqtt::Publish;
 
 use super::actuating::UNKNOWN;
@@ -24,6 +26,8 @@ use crate::shell::{Perform, Role};
 
 /// How many events one message between elements carries at most.
 const EVENTS_MAX: usize = 64;
+/// How long the stable store may take for what is only local when the element stops.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 /// The performer of one element's cell.
 pub(super) struct Performer {
@@ -204,11 +208,20 @@ impl Performer {
 
     /// The element is over in this process.
     fn end(&self, last_word: FromHost) {
-        self.tell_agent(last_word);
         let mqtt = self.body.borrow_mut().mqtt.take();
         self.body.borrow_mut().direct = None;
+        let (around, fence) = (self.around.clone(), self.body.borrow().fence.clone());
         let (ended, id) = (self.around.ended.clone(), self.id().clone());
         actix_rt::spawn(async move {
+            if matches!(last_word, FromHost::Stopped { .. })
+                && let Some(fence) = fence
+            {
+                close(&around.store, &fence).await;
+            }
+            around.store.release().await;
+            if !around.agent.send(last_word) {
+                tracing::warn!(element = %id, "the agent is not there to be told");
+            }
             if let Some(mqtt) = mqtt {
                 mqtt.disconnect(Duration::from_millis(500)).await;
             }
@@ -222,6 +235,18 @@ impl Performer {
             tracing::warn!(element = %self.id(), "the agent is not there to be told");
         }
     }
+}
+
+/// An orderly stop leaves nothing in the local log alone.
+async fn close(store: &LocalFirst<AnyStore>, fence: &Fence) {
+    let closed = tokio::time::timeout(CLOSE_WITHIN, store.close(fence)).await;
+    let fault = match closed {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(elapsed) => elapsed.to_string(),
+    };
+    let element = &fence.element;
+    tracing::warn!(%element, fault, "the local log stays ahead; the next start on this server reads it");
 }
 
 impl Perform for Performer {
@@ -266,6 +291,9 @@ impl Perform for Performer {
             Effect::Stop => self.end(FromHost::Stopped {
                 element: self.id().clone(),
             }),
+            Effect::Flush => self.flush(role),
+            Effect::ReportLost(lost) => self.lost(&lost),
+            Effect::ReportOrphaned(orphaned) => self.orphaned(&orphaned),
         }
     }
 

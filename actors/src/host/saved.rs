@@ -9,7 +9,6 @@ use lamplighter_policies::protocol::cell::{Input, Meta, Restored};
 use lamplighter_policies::protocol::messages::FromHost;
 use lamplighter_runtime::clock;
 use lamplighter_runtime::message_pack;
-use lamplighter_runtime::store::any::AnyStore;
 use lamplighter_runtime::store::{Fence, Saved, StableStore, StoreError, codec};
 
 use super::body::{Body, Surroundings};
@@ -92,6 +91,7 @@ impl Restoring {
                     if !self.around.agent.send(word) {
                         tracing::warn!(%element, "the agent is not there to be told");
                     }
+                    self.around.store.release().await;
                     self.around.ended.send(element).ok();
                 }
             }
@@ -106,7 +106,8 @@ impl Restoring {
             restart_may_help: false,
         };
         let fields = unseal(element, &saved).map_err(|error| hopeless(quarantine(&error)))?;
-        let (state, restored) = decoded(element, &saved).map_err(hopeless)?;
+        let (state, mut restored) = decoded(element, &saved).map_err(hopeless)?;
+        restored.stable = restored.head.min(self.around.store.flushed());
         let opened = direct::open(&self.body, &self.around, role).await;
         opened.map_err(|cause| Hopeless {
             cause,
@@ -129,7 +130,7 @@ impl Restoring {
                 (body.fence.clone(), body.nonce, body.epoch_floor)
             };
             let element = &self.around.spec.id;
-            let store: &AnyStore = &self.around.store;
+            let store = &self.around.store;
             let asked_at = clock::monotonic();
             let outcome: Result<(Fence, Saved), StoreError> = match fence {
                 None => store.claim(element, nonce, floor).await,
@@ -182,6 +183,7 @@ pub(super) fn decoded(
         head: saved.head,
         meta,
         log,
+        stable: saved.head,
     };
     Ok((state, restored))
 }

@@ -3,9 +3,11 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use lamplighter_policies::physical_world::EventId;
 use lamplighter_policies::protocol::cell::{Cause, Input, Meta};
-use lamplighter_policies::state_saving::{Record, delta};
+use lamplighter_policies::state_saving::{Lost, Orphaned, Record, Timing, delta};
 use lamplighter_runtime::clock;
+use lamplighter_runtime::store::local::Flushed;
 use lamplighter_runtime::store::{Delta, StableStore, StoreError, codec};
 use serde_bytes::ByteBuf;
 
@@ -31,7 +33,9 @@ impl Performer {
         actix_rt::spawn(async move {
             let answer = match appending.await {
                 Ok(logged_at) => {
-                    let first_try = body.borrow().tried_upto < last;
+                    // The stamp of a local log is our own.
+                    let of_the_store = around.spec.saving == Timing::Pessimistic;
+                    let first_try = of_the_store && body.borrow().tried_upto < last;
                     if first_try && around.clock.logged(asked_at, logged_at) {
                         measure(&body, &around);
                     }
@@ -89,6 +93,64 @@ impl Performer {
             };
             role.tell(answer);
         });
+    }
+
+    /// Makes what is only local stable.
+    pub(super) fn flush(&self, role: &Role<Input>) {
+        let flushing = self.around.store.flush(&self.fence());
+        let asked_at = clock::monotonic();
+        let (role, body, around) = (role.clone(), Rc::clone(&self.body), self.around.clone());
+        actix_rt::spawn(async move {
+            role.tell(match flushing.await {
+                Ok(Flushed { upto, logged_at }) => {
+                    if logged_at.is_some_and(|at| around.clock.logged(asked_at, at)) {
+                        measure(&body, &around);
+                    }
+                    body.borrow_mut().trouble = None;
+                    Input::Flushed { upto }
+                }
+                Err(error) => {
+                    body.borrow_mut().trouble = Some(error.to_string());
+                    Input::FlushFailed {
+                        cause: cause(error),
+                    }
+                }
+            });
+        });
+    }
+
+    pub(super) fn lost(&self, lost: &Lost) {
+        let Lost {
+            lineage,
+            from,
+            reason,
+            ..
+        } = lost;
+        let what = format!("records from {from} on, of the lineage before {lineage}");
+        self.bury(*from, &what, &format!("they may be lost: {reason}"));
+    }
+
+    pub(super) fn orphaned(&self, orphaned: &Orphaned) {
+        let Orphaned {
+            binding,
+            source,
+            after,
+            upto,
+        } = orphaned;
+        let id = |position| EventId {
+            source: source.clone(),
+            position,
+        };
+        let what = format!(
+            "events on {binding} after {}, up to {}",
+            id(*after),
+            id(*upto)
+        );
+        let cause = format!(
+            "they are orphans: {source} lost what led to them with its server, and does not know of \
+             them; what followed from them here stays"
+        );
+        self.bury(upto.index, &what, &cause);
     }
 
     pub(super) fn bury(&self, index: u64, what: &str, cause: &str) {

@@ -258,7 +258,10 @@ impl<E: Element> Bench<E> {
             | Effect::Report { .. }
             | Effect::Ready { .. }
             | Effect::Mended { .. }
-            | Effect::Stop => {}
+            | Effect::Stop
+            | Effect::Flush
+            | Effect::ReportLost(_)
+            | Effect::ReportOrphaned(_) => {}
         }
     }
 
@@ -279,6 +282,7 @@ impl<E: Element> Bench<E> {
             head: self.store.head,
             meta: self.store.meta.clone(),
             log,
+            stable: self.store.head,
         }));
     }
 

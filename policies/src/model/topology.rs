@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::application::{Binding, Direction, Flow};
+use super::application::{Binding, Communication, Direction, Flow};
 use super::element::{Element, LogChoice};
 use super::infrastructure::{Appliance, Channel, LocalStorage, Server};
 use super::services::{Broker, Detection, Store};
@@ -78,6 +78,29 @@ impl Topology {
             .filter_map(|binding| binding.to.as_ref())
     }
 
+    /// Whether what an element keeps is saved before or after it takes effect, on a server (paper,
+    /// Figure 4). Without a place it is saved as is safe everywhere.
+    #[must_use]
+    pub fn timing(&self, element: &Element, server: Option<&EntityId>) -> Timing {
+        let storage = self.storage(server).unwrap_or(LocalStorage::Volatile);
+        match element.log {
+            // The timing is the same in every cell of one kind of storage.
+            LogChoice::Derived => {
+                choose(storage, Communication::Message, Destination::Element).timing
+            }
+            LogChoice::Optimistic => match storage {
+                LocalStorage::Persistent => Timing::Optimistic,
+                LocalStorage::Volatile => Timing::Pessimistic,
+            },
+            LogChoice::Pessimistic | LogChoice::None => Timing::Pessimistic,
+        }
+    }
+
+    fn storage(&self, server: Option<&EntityId>) -> Option<LocalStorage> {
+        let server = self.servers.get(server?)?;
+        Some(server.storage)
+    }
+
     /// Who saves what passes in a flow, when and where, and why so (paper, Figure 4).
     ///
     /// A flow towards a device is logged by its sender, any other by its receiver; the local
@@ -91,11 +114,7 @@ impl Topology {
         };
         let element = self.elements.get(keeper)?;
         let model = self.bindings.get(&flow.binding)?.model;
-        let storage = element
-            .server
-            .as_ref()
-            .and_then(|id| self.servers.get(id))
-            .map(|server| server.storage);
+        let storage = self.storage(element.server.as_ref());
         // An element without a place may come to any: what is safe everywhere is chosen.
         let derived = choose(
             storage.unwrap_or(LocalStorage::Volatile),
@@ -125,8 +144,7 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        CheckpointPolicy, Communication, Durability, Endpoint, Isolation, Lag, OnExpired,
-        Resources, StoreKind,
+        CheckpointPolicy, Durability, Endpoint, Isolation, Lag, OnExpired, Resources, StoreKind,
     };
     use crate::restart::RestartPolicy;
 
@@ -275,6 +293,26 @@ mod tests {
             let receiver = [("receiver", element(server, log))];
             let topology = topology(&receiver, at_device(), at_element("receiver"));
             assert_eq!(saving(&topology), (id("receiver"), timing, reason));
+        }
+    }
+
+    #[test]
+    fn the_timing_of_an_element_is_that_of_all_it_keeps_where_it_runs() {
+        use LogChoice::{Derived, None as Never, Optimistic, Pessimistic};
+        let servers = [None, Some("volatile"), Some("persistent")];
+        for log in [Derived, Pessimistic, Optimistic, Never] {
+            for server in servers {
+                let keeper = element(server, log);
+                let receiver = [("receiver", keeper.clone())];
+                let topology = topology(&receiver, at_device(), at_element("receiver"));
+                let timing = topology.timing(&keeper, keeper.server.as_ref());
+                let expected = match (saving(&topology).1, server) {
+                    // What `check` refuses is not carried out either.
+                    (Some(Timing::Optimistic), Some("persistent")) => Timing::Optimistic,
+                    (Some(_) | None, _) => Timing::Pessimistic,
+                };
+                assert_eq!(timing, expected, "{log:?} on {server:?}");
+            }
         }
     }
 

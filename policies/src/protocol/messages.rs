@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::EntityId;
 use crate::physical_world::{Causes, Position};
-use crate::state_saving::Verdict;
+use crate::state_saving::{Lost, Orphaned, Verdict};
 use crate::time::WallClock;
 
 /// One event on its way over a binding.
@@ -216,6 +216,15 @@ pub struct ElementReport {
     /// Commands that must not be repeated and of which nobody knows whether they were carried out.
     #[serde(default)]
     pub unknown: Vec<UnknownCommand>,
+    /// Records that were delivered and are only in the local log.
+    #[serde(default)]
+    pub behind: u64,
+    /// What was lost with a server, oldest first; the newest few.
+    #[serde(default)]
+    pub losses: Vec<Lost>,
+    /// What was received of sources that lost it, oldest first; the newest few.
+    #[serde(default)]
+    pub orphaned: Vec<Orphaned>,
 }
 
 /// A command of unknown fate: a person has to say what became of it.

@@ -201,6 +201,13 @@ impl Commands {
         Some(NextCommand::Send(command))
     }
 
+    /// Whether the next command to the same properties makes this one as if it had not been.
+    #[must_use]
+    pub fn is_overridden(&self, command: &Command) -> bool {
+        let mut names = command.properties.keys();
+        names.all(|name| class_of(&self.model, name) == ActuationClass::Set)
+    }
+
     /// The device was asked what it counts, before a command that must not be repeated; `None` if it
     /// did not answer.
     pub fn read(&mut self, counter: Option<Value>) {

@@ -75,24 +75,22 @@ impl Inbound {
         Arrival::Early
     }
 
-    /// A new lineage begins its chain anew: what came before it is lost and will not arrive.
+    /// A new lineage goes on from the last event that its source still knows of: what was accepted
+    /// beyond that is orphaned, and what is missing before it will still arrive.
     fn follows(&self, envelope: &Envelope) -> bool {
         envelope.after == self.mark
-            || (envelope.after == Position::default()
-                && envelope.position.lineage > self.mark.lineage)
+            || (envelope.position.lineage > self.mark.lineage && envelope.after <= self.mark)
     }
 
     fn take(&mut self, envelope: Envelope, accepted: &mut Vec<Envelope>) {
         self.mark = envelope.position;
         accepted.push(envelope);
-        while let Some(next) = self.early.first_entry() {
-            if next.get().after != self.mark {
-                break;
-            }
-            let next = next.remove();
-            self.mark = next.position;
-            accepted.push(next);
+        while let Some(next) = self.early.values().find(|early| self.follows(early)) {
+            let position = next.position;
+            accepted.extend(self.early.remove(&position));
+            self.accepted(position);
         }
+        self.accepted(self.mark);
     }
 }
 
@@ -153,6 +151,30 @@ mod tests {
     fn an_arrival_that_contradicts_the_accepted_chain_is_told_apart_from_a_gap() {
         let mut inbound = Inbound::after(Position::new(1, 5, 0));
         assert_eq!(inbound.arrived(envelope(6, 4)), Arrival::Diverged);
+    }
+
+    #[test]
+    fn a_new_lineage_goes_on_from_what_its_source_still_knows() {
+        let of = |lineage, index, after: (u32, u64)| Envelope {
+            position: Position::new(lineage, index, 0),
+            after: Position::new(after.0, after.1, 0),
+            ..envelope(1, 0)
+        };
+        // The source sent 3, 4, 6 and 7, lost all after 4, and says 5 of a new lineage next.
+        let mut inbound = Inbound::after(Position::new(1, 3, 0));
+        assert_eq!(inbound.arrived(of(2, 5, (1, 4))), Arrival::Early);
+        assert_eq!(inbound.arrived(of(1, 7, (1, 6))), Arrival::Early);
+        let last_known = of(1, 4, (1, 3));
+        assert_eq!(
+            inbound.arrived(last_known.clone()),
+            Arrival::Accepted(vec![last_known, of(2, 5, (1, 4))])
+        );
+        assert_eq!(inbound.arrived(of(1, 7, (1, 6))), Arrival::Duplicate);
+        let mut ahead = Inbound::after(Position::new(1, 7, 0));
+        assert_eq!(
+            ahead.arrived(of(2, 5, (1, 4))),
+            Arrival::Accepted(vec![of(2, 5, (1, 4))])
+        );
     }
 
     #[test]

@@ -161,6 +161,26 @@ pub enum Record {
         /// The call's place in its caller's history.
         call: Position,
     },
+    /// Records that were only local are lost: what the element says from here on is of a new lineage.
+    #[serde(rename = "l")]
+    Lost(Lost),
+}
+
+/// What is known of records that were lost with a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// The lineage of what is said from here on.
+    #[serde(rename = "l")]
+    pub lineage: u32,
+    /// The local log that held them.
+    #[serde(rename = "g")]
+    pub log: u128,
+    /// From this index of the old lineage on records may be missing; all before it are there.
+    #[serde(rename = "f")]
+    pub from: u64,
+    /// Why they cannot be read, for people.
+    #[serde(rename = "r")]
+    pub reason: String,
 }
 
 /// What one append adds to the log: one stream entry, whatever it holds.

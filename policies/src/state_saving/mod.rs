@@ -5,6 +5,7 @@ mod checkpoint;
 mod choose;
 mod commands;
 mod identity;
+mod local;
 mod log;
 mod outbox;
 mod repeats;
@@ -23,7 +24,8 @@ pub use commands::{
     SavedCommands, Unknown, Verdict, resolve,
 };
 pub use identity::{Arrival, Inbound, WINDOW_MAX};
-pub use log::{Batch, Begun, Event, Judged, Record, Reverted, Settled, Timed};
+pub use local::{Found, LocalLog, Mark, Orphaned};
+pub use log::{Batch, Begun, Event, Judged, Lost, Record, Reverted, Settled, Timed};
 pub use outbox::{Outbox, RESEND_MAX, SavedOutbox};
 pub use repeats::{REMEMBERED_MAX, Repeats, digest};
 pub use timers::{Missed, Timer, TimerChange, Timers, monotonic_at};

@@ -342,6 +342,7 @@ impl House {
             head: self.store.head,
             meta: self.store.meta.clone(),
             log,
+            stable: self.store.head,
         };
         let delay = self.delay(5);
         self.answer(delay, Input::Restored(restored));
@@ -439,6 +440,9 @@ impl House {
             unexpected @ (Effect::Send { .. }
             | Effect::Bury { .. }
             | Effect::Report { .. }
+            | Effect::Flush
+            | Effect::ReportLost(_)
+            | Effect::ReportOrphaned(_)
             | Effect::Stop) => panic!("{unexpected:?}"),
         }
     }

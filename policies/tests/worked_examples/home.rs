@@ -269,6 +269,7 @@ impl Home {
             head: self.store.head,
             meta: self.store.meta.clone(),
             log: self.store.log.iter().filter(after).cloned().collect(),
+            stable: self.store.head,
         }));
     }
 
@@ -317,6 +318,9 @@ impl Home {
             | Effect::Report { .. }
             | Effect::Mended { .. }
             | Effect::GiveUp { .. }
+            | Effect::Flush
+            | Effect::ReportLost(_)
+            | Effect::ReportOrphaned(_)
             | Effect::Stop) => panic!("{unexpected:?}"),
         }
     }

@@ -4,18 +4,25 @@
 //! version, the element, the place and the body, so that a value that was read from another
 //! element or another place is noticed like one whose bits changed. Batches are MessagePack with
 //! field names; a field's body is whatever its element wrote. A batch's `logged_at` is the store's
-//! own and is not covered.
+//! own and is not covered, except where a server's local log took it first: that time goes with it.
 
 use std::fmt;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::state_saving::{Batch, Record};
+use lamplighter_policies::time::WallClock;
 use serde::{Deserialize, Serialize};
 
 use super::{StoreError, StoredBatch};
 
 /// The version that this program writes, and the only one that it reads.
 pub const VERSION: u8 = 1;
+
+/// In place of the version: a batch follows with the time at which a local log took it.
+const STAMPED: u8 = 2;
+
+/// How many bytes [`stamp`] adds.
+pub const STAMP_BYTES: usize = HEADER_BYTES + 8;
 
 /// How deep stored MessagePack may nest: deeper input could overflow the stack, which no handler
 /// catches.
@@ -27,6 +34,7 @@ const HEADER_BYTES: usize = 5;
 /// Where a value is kept, as part of its checksum and for people.
 enum Place<'a> {
     Batch { first: u64, last: u64 },
+    Stamp { first: u64, last: u64 },
     Field(&'a str),
 }
 
@@ -51,6 +59,9 @@ pub fn encode_batch(element: &EntityId, first: u64, records: &[Record]) -> Vec<u
 /// # Errors
 /// [`StoreError::Damaged`] if anything about it is not as it was written.
 pub fn decode_batch(element: &EntityId, stored: &StoredBatch) -> Result<Batch, StoreError> {
+    if stored.bytes.first() == Some(&STAMPED) {
+        return decode_batch(element, &unstamped(element, stored.clone())?);
+    }
     let &StoredBatch {
         first,
         last,
@@ -80,6 +91,45 @@ pub fn decode_batch(element: &EntityId, stored: &StoredBatch) -> Result<Batch, S
         logged_at,
         records,
     })
+}
+
+/// A batch as the stable store keeps it when a local log took it first: its handler's present is that
+/// of the local log, in every replay.
+#[must_use]
+pub fn stamp(element: &EntityId, taken: &StoredBatch) -> Vec<u8> {
+    let mut value = vec![STAMPED; HEADER_BYTES];
+    value.extend_from_slice(&taken.logged_at.0.to_le_bytes());
+    value.extend_from_slice(&taken.bytes);
+    let (first, last) = (taken.first, taken.last);
+    let place = Place::Stamp { first, last };
+    let sum = checksum(element, &place, STAMPED, &value[HEADER_BYTES..]);
+    value[1..HEADER_BYTES].copy_from_slice(&sum.to_le_bytes());
+    value
+}
+
+/// What [`stamp`] was given; any other batch as it is.
+///
+/// # Errors
+/// [`StoreError::Damaged`] if anything about it is not as it was written.
+pub fn unstamped(element: &EntityId, stored: StoredBatch) -> Result<StoredBatch, StoreError> {
+    let Some((&[STAMPED, ref sum @ ..], body)) = stored.bytes.split_first_chunk::<HEADER_BYTES>()
+    else {
+        return Ok(stored);
+    };
+    let (first, last) = (stored.first, stored.last);
+    let place = Place::Stamp { first, last };
+    let whole = checksum(element, &place, STAMPED, body) == u32::from_le_bytes(*sum);
+    match body.split_first_chunk::<8>() {
+        Some((at, bytes)) if whole && bytes.first() != Some(&STAMPED) => Ok(StoredBatch {
+            logged_at: WallClock(i64::from_le_bytes(*at)),
+            bytes: bytes.to_vec(),
+            ..stored
+        }),
+        Some(_) | None => {
+            let reason = "its checksum does not fit; restore the store from a copy".to_owned();
+            Err(damaged(element, &place, reason))
+        }
+    }
 }
 
 /// A field of the checkpointed state, as the store keeps it.
@@ -151,6 +201,11 @@ fn checksum(element: &EntityId, place: &Place<'_>, version: u8, body: &[u8]) -> 
             hasher.update(&first.to_le_bytes());
             hasher.update(&last.to_le_bytes());
         }
+        Place::Stamp { first, last } => {
+            hasher.update(b"s");
+            hasher.update(&first.to_le_bytes());
+            hasher.update(&last.to_le_bytes());
+        }
         Place::Field(name) => {
             hasher.update(b"f");
             sized(&mut hasher, name);
@@ -171,7 +226,9 @@ fn damaged(element: &EntityId, place: &Place<'_>, reason: String) -> StoreError 
 impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Batch { first, last } => write!(f, "log {first}..={last}"),
+            Self::Batch { first, last } | Self::Stamp { first, last } => {
+                write!(f, "log {first}..={last}")
+            }
             Self::Field(name) => write!(f, "field {name:?}"),
         }
     }
@@ -199,6 +256,29 @@ mod tests {
                 records,
             })
         );
+    }
+
+    #[test]
+    fn a_batch_of_a_local_log_keeps_the_time_at_which_it_was_taken() {
+        let records = every_kind_of_record();
+        let taken = stored(7, &records);
+        let kept = StoredBatch {
+            logged_at: WallClock(900),
+            bytes: stamp(&lamp(), &taken),
+            ..taken.clone()
+        };
+        assert_eq!(kept.bytes.len(), taken.bytes.len() + STAMP_BYTES);
+        assert_eq!(unstamped(&lamp(), kept.clone()), Ok(taken.clone()));
+        assert_eq!(unstamped(&lamp(), taken.clone()), Ok(taken.clone()));
+        let batch = decode_batch(&lamp(), &kept);
+        assert_eq!(batch, decode_batch(&lamp(), &taken));
+        for_each_flip(&kept.bytes, |bytes, bit| {
+            let flipped = StoredBatch {
+                bytes: bytes.to_vec(),
+                ..kept.clone()
+            };
+            assert_damaged(decode_batch(&lamp(), &flipped), &format!("bit {bit}"));
+        });
     }
 
     #[test]

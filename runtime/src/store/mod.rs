@@ -7,6 +7,7 @@
 pub mod any;
 pub mod codec;
 pub mod embedded;
+pub mod local;
 pub mod redis;
 pub mod served;
 

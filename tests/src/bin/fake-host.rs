@@ -1,10 +1,9 @@
 //! A program whose hosts hold no element: they answer their agent as a host does, and fail as the
 //! topology tells them to. A test double for the process layer only.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use lamplighter::cli::{self, Application, FoldedState};
+use lamplighter::cli::{self, Application, FoldedState, HostPlace};
 use lamplighter::spec::ElementSpec;
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::Value;
@@ -25,7 +24,7 @@ impl Application for Fake {
         Err("its elements have no state".into())
     }
 
-    async fn run_host(&self, mut link: HostLink, _: Option<PathBuf>) -> Result<(), String> {
+    async fn run_host(&self, _: HostPlace, mut link: HostLink) -> Result<(), String> {
         let outbox = link.outbox();
         let mut elements: Vec<(EntityId, u64)> = Vec::new();
         let hello = FromHost::Hello {
@@ -99,6 +98,9 @@ fn report(request: u64, element: &EntityId, epoch: u64) -> FromHost {
             queued: 0,
             trouble: None,
             unknown: Vec::new(),
+            behind: 0,
+            losses: Vec::new(),
+            orphaned: Vec::new(),
         },
     }
 }

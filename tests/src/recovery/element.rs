@@ -150,6 +150,8 @@ pub(super) fn fields_of(meta: &Meta) -> Fields {
         part("@world", &meta.world),
         part("@explanation", &meta.explanation),
         part("@calls", &meta.calls),
+        part("@losses", &meta.losses),
+        part("@orphaned", &meta.orphaned),
     ])
 }
 
@@ -169,6 +171,8 @@ pub(super) fn meta_of(fields: &Fields) -> Meta {
         world: part(fields, "@world"),
         explanation: part(fields, "@explanation"),
         calls: part(fields, "@calls"),
+        losses: part(fields, "@losses"),
+        orphaned: part(fields, "@orphaned"),
     }
 }
 

@@ -5,31 +5,42 @@
 //! that may still arrive, before or after the next process has claimed the element.
 
 mod element;
+mod interrupted;
 mod outside;
+mod server;
 
 use std::collections::VecDeque;
 use std::fmt::Arguments;
 use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::machine::Machine;
 use lamplighter_policies::protocol::cell::{
-    Cause, Cell, Effect, Handled, Input, Meta, Restored, Task, TaskInput,
+    Cause, Cell, CellSettings, Effect, Handled, Input, Meta, Restored, Task, TaskInput,
 };
-use lamplighter_policies::state_saving::{Fields, Record, delta};
+use lamplighter_policies::state_saving::{Fields, Record, Timing, delta};
 use lamplighter_policies::time::{Monotonic, Now, WallClock};
 use lamplighter_runtime::clock;
+use lamplighter_runtime::store::local::LocalFirst;
 use lamplighter_runtime::store::{Delta, Fence, Nonce, Saved, StableStore, StoreError, codec};
 use serde_bytes::ByteBuf;
 
 use self::element::{cause, fields_of, meta_of, settings};
+use self::interrupted::{Countdown, Interrupted};
 pub use element::{id, law, outputs};
 pub use outside::{Outside, READINGS};
+pub use server::{LAG, Server};
 
 /// What goes wrong.
 pub trait Hazard {
     /// Whether the process ends here.
     fn cuts(&mut self, place: Arguments<'_>) -> bool;
+    /// Whether the server is lost between two processes, with its storage.
+    fn loses_the_server(&mut self) -> bool {
+        false
+    }
     /// A number that decides what else goes wrong; 255 is nothing.
     fn roll(&mut self) -> u8;
 }
@@ -42,7 +53,11 @@ type Write = Pin<Box<dyn Future<Output = (Input, Option<Fields>)>>>;
 /// The element and its surroundings.
 pub struct World<S, H> {
     element: EntityId,
-    store: S,
+    store: LocalFirst<Interrupted<S>>,
+    /// When the process ends that claims the element.
+    countdown: Countdown,
+    /// What the element runs on.
+    pub server: Server,
     hazard: H,
     /// No process ends before the device is known well enough.
     armed: bool,
@@ -70,9 +85,22 @@ impl<S: StableStore + 'static, H: Hazard> World<S, H> {
     /// An element that the store does not know yet. Processes end from the start if there is no
     /// device, and otherwise from its second reading on: before, nothing tells its repeats.
     pub fn new(element: EntityId, store: S, hazard: H, outside: Outside) -> Self {
+        Self::on(Server::default(), element, store, hazard, outside)
+    }
+
+    /// The same, saved as the server's storage allows.
+    pub fn on(server: Server, element: EntityId, store: S, hazard: H, outside: Outside) -> Self {
+        let countdown = Countdown::default();
+        let interrupted = Interrupted::new(store, Rc::clone(&countdown));
+        let timing = match server.directory {
+            Some(_) => Timing::Optimistic,
+            None => Timing::Pessimistic,
+        };
         Self {
             element,
-            store,
+            store: LocalFirst::new(interrupted, server.place(), timing),
+            countdown,
+            server,
             hazard,
             armed: false,
             process: None,
@@ -157,20 +185,26 @@ impl<S: StableStore + 'static, H: Hazard> World<S, H> {
     }
 
     async fn start(&mut self) -> Result<(), Cut> {
-        if self.hazard.roll().is_multiple_of(2) {
+        self.store.release().await;
+        if self.server.directory.is_some() {
+            // Half of the claims are the last act of a process.
+            let interrupted = self.armed && self.hazard.roll() < 128;
+            let fate = self.hazard.roll();
+            let countdown = interrupted.then_some((fate % 8, fate > 127));
+            self.countdown.set(countdown);
+            if self.armed && self.hazard.loses_the_server() {
+                self.server.lose();
+            }
+        } else if self.hazard.roll().is_multiple_of(2) {
             self.write_late().await;
         }
         self.cut(format_args!("before a claim"))?;
         let nonce = Nonce(rand::random());
-        let (fence, saved) = self
-            .store
-            .claim(&self.element, nonce, 0)
-            .await
-            .expect("a claim");
+        let (fence, saved) = self.claim(nonce).await?;
         self.cut(format_args!("after a claim"))?;
         self.refuse_the_late(&fence, &saved).await;
         self.process = Some(Process {
-            cell: Cell::new(settings(&self.element)),
+            cell: Cell::new(self.settings()),
             fence,
             state: None,
             committed: Fields::new(),
@@ -185,6 +219,33 @@ impl<S: StableStore + 'static, H: Hazard> World<S, H> {
         };
         self.process().answers.extend(inputs);
         Ok(())
+    }
+
+    async fn claim(&mut self, nonce: Nonce) -> Result<(Fence, Saved), Cut> {
+        loop {
+            let claimed = self.store.claim(&self.element, nonce, 0).await;
+            match (claimed, self.countdown.get()) {
+                (Err(StoreError::Unavailable { .. }), Some((0, _))) => {
+                    self.countdown.take();
+                    return Err(Cut);
+                }
+                // A process that ended has not quite closed its files.
+                (Err(StoreError::Unavailable { .. }), _) => {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                (claimed, _) => {
+                    self.countdown.take();
+                    return Ok(claimed.expect("a claim"));
+                }
+            }
+        }
+    }
+
+    fn settings(&self) -> CellSettings {
+        CellSettings {
+            lag: self.server.directory.as_ref().map(|_| LAG),
+            ..settings(&self.element)
+        }
     }
 
     /// Nobody has claimed the element yet: it is still that of the process that ended.
@@ -217,7 +278,10 @@ impl<S: StableStore + 'static, H: Hazard> World<S, H> {
         }
         late.push((old, saved.head + 1, vec![Record::Done(Vec::new())]));
         for (owner, first, records) in late {
-            let refused = self.append(&owner, first, &records).await;
+            let last = first + records.len() as u64 - 1;
+            let bytes = codec::encode_batch(&self.element, first, &records);
+            let stable = self.store.stable();
+            let refused = stable.append(&owner, first - 1, last, bytes).await;
             assert!(
                 matches!(refused, Err(StoreError::Fenced { .. })),
                 "a late write at {first}: {refused:?}"
@@ -256,6 +320,7 @@ impl<S: StableStore + 'static, H: Hazard> World<S, H> {
             head: saved.head,
             meta,
             log,
+            stable: saved.head.min(self.store.flushed()),
         })
     }
 
@@ -360,7 +425,12 @@ impl<S: StableStore + 'static, H: Hazard> World<S, H> {
                 let restored = self.restored(saved);
                 self.process().answers.push_back(restored);
             }
-            Effect::Append { first, records } => self.start_append(first, &records),
+            Effect::Append { first, records } => {
+                self.server.noted(first, &records);
+                self.start_append(first, &records);
+            }
+            Effect::Flush => self.start_flush(),
+            Effect::ReportLost(lost) => self.server.reported(lost),
             Effect::Handle(task) => *answer = Some(self.handle(task)),
             Effect::Checkpoint { upto, meta } => self.start_checkpoint(upto, &meta),
             Effect::Acknowledge { upto, .. } => {
@@ -394,9 +464,10 @@ impl<S: StableStore + 'static, H: Hazard> World<S, H> {
             }
             Effect::GiveUp { cause, .. } => panic!("gave up: {cause}"),
             Effect::Ready { .. } | Effect::Mended { .. } => {}
-            unexpected @ (Effect::Bury { .. } | Effect::Report { .. } | Effect::Stop) => {
-                panic!("{unexpected:?}")
-            }
+            unexpected @ (Effect::Bury { .. }
+            | Effect::Report { .. }
+            | Effect::ReportOrphaned(_)
+            | Effect::Stop) => panic!("{unexpected:?}"),
         }
         Ok(())
     }
@@ -425,6 +496,32 @@ impl<S: StableStore + 'static, H: Hazard> World<S, H> {
                     (answer, None)
                 })
             }
+        };
+        self.process().writes.push(write);
+    }
+
+    fn start_flush(&mut self) {
+        let roll = self.hazard.roll();
+        let fence = self.process().fence.clone();
+        let lost = || Input::FlushFailed {
+            cause: Cause::Unavailable("no answer".into()),
+        };
+        let flushing = match roll {
+            2..=20 => None,
+            _ => Some(self.store.flush(&fence)),
+        };
+        let write: Write = match flushing {
+            None => Box::pin(std::future::ready((lost(), None))),
+            Some(flushing) => Box::pin(async move {
+                let answer = match flushing.await {
+                    _ if (21..=30).contains(&roll) => lost(),
+                    Ok(flushed) => Input::Flushed { upto: flushed.upto },
+                    Err(error) => Input::FlushFailed {
+                        cause: cause(error),
+                    },
+                };
+                (answer, None)
+            }),
         };
         self.process().writes.push(write);
     }

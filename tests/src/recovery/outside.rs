@@ -26,6 +26,8 @@ pub struct Outside {
     pub answers: VecDeque<Input>,
     /// The payloads that the receiver accepted, in order.
     pub received: Vec<Vec<u8>>,
+    /// Where they came from.
+    pub positions: Vec<Position>,
     /// The commands that the appliance carried out, in order.
     pub carried_out: Vec<Position>,
     /// The commands that people were told nobody knows about.
@@ -53,6 +55,7 @@ impl Outside {
             to_element: first.into_iter().map(|event| vec![event]).collect(),
             answers: VecDeque::new(),
             received: Vec::new(),
+            positions: Vec::new(),
             carried_out: Vec::new(),
             unknown: BTreeSet::new(),
             receiver: Inbound::default(),
@@ -106,6 +109,8 @@ impl Outside {
             }
             match self.receiver.arrived(envelope) {
                 Arrival::Accepted(accepted) => {
+                    self.positions
+                        .extend(accepted.iter().map(|event| event.position));
                     let payloads = accepted.into_iter().map(|event| event.payload);
                     self.received.extend(payloads);
                 }

@@ -100,7 +100,7 @@ impl Cell {
         }
         let inbound = self.inbound.entry(link.clone()).or_default();
         let after = inbound.mark();
-        let position = Position::new(1, after.index + 1, 0);
+        let position = Position::new(self.newest_lineage, after.index + 1, 0);
         inbound.accepted(position);
         let envelope = Envelope {
             position,
@@ -125,7 +125,7 @@ impl Cell {
             | Record::Done(_)
             | Record::Judged(_)
             | Record::Reverted(_) => false,
-            Record::CallEnded { .. } | Record::Withdrawn { .. } => false,
+            Record::Lost(_) | Record::CallEnded { .. } | Record::Withdrawn { .. } => false,
         };
         let in_flight = self
             .log
@@ -259,16 +259,7 @@ impl Cell {
         };
         // An answer may overtake the one before it, and waits for it here.
         self.log.in_flight[at].answer = Some(Answer::Durable(logged_at));
-        while let Some(InFlight {
-            answer: Some(Answer::Durable(logged_at)),
-            ..
-        }) = self.log.in_flight.front()
-        {
-            let logged_at = *logged_at;
-            if let Some(batch) = self.log.in_flight.pop_front() {
-                self.durable(batch, logged_at, effects);
-            }
-        }
+        self.deliver(now, effects);
         if self
             .log
             .in_flight
@@ -291,12 +282,20 @@ impl Cell {
         batches.position(|batch| batch.last() == last)
     }
 
-    fn durable(&mut self, batch: InFlight, logged_at: WallClock, effects: &mut Vec<Effect>) {
+    pub(super) fn durable(
+        &mut self,
+        now: Now,
+        batch: InFlight,
+        logged_at: WallClock,
+        effects: &mut Vec<Effect>,
+    ) {
         self.log.durable = batch.last();
+        self.flushing.delivered(now.monotonic, batch.last());
         let mut links: Vec<EntityId> = Vec::new();
         for (index, waiting) in (batch.first..).zip(batch.records) {
             if let Record::Event(event) = &waiting.record {
-                if !links.contains(&event.binding) {
+                self.flushing.event_delivered(index, event);
+                if self.flushing.is_stable(index) && !links.contains(&event.binding) {
                     links.push(event.binding.clone());
                 }
                 if let Some(repeats) = self.repeats.get_mut(&event.binding)
@@ -317,7 +316,7 @@ impl Cell {
         }
     }
 
-    /// Tells the sender how far the durable log reaches.
+    /// Tells the sender how far the stable log reaches.
     pub(super) fn acknowledge(&self, link: &EntityId, effects: &mut Vec<Effect>) {
         if self.source(link, Source::Element).is_none() {
             return;
@@ -332,12 +331,12 @@ impl Cell {
             Record::Begun(_) | Record::Done(_) => None,
             Record::Judged(_) | Record::Reverted(_) => None,
             Record::CallEnded { .. } | Record::Withdrawn { .. } => None,
+            Record::Lost(_) => None,
         };
         let in_flight = self.log.in_flight.iter().flat_map(|batch| &batch.records);
-        let upto = in_flight
-            .chain(&self.log.waiting)
-            .find_map(on_its_way)
-            .unwrap_or(accepted);
+        let mut on_their_way = in_flight.chain(&self.log.waiting).filter_map(on_its_way);
+        let unstable = self.flushing.before_unstable(link);
+        let upto = unstable.or_else(|| on_their_way.next()).unwrap_or(accepted);
         if upto > Position::default() {
             effects.push(Effect::Acknowledge {
                 link: link.clone(),
@@ -433,7 +432,9 @@ impl Cell {
         if self.log.in_flight.is_empty() {
             self.log.retry = None;
         }
-        for batch in &mut self.log.in_flight {
+        // One that is durable keeps the time at which it was taken.
+        let failed = |batch: &&mut InFlight| batch.answer == Some(Answer::Failed);
+        for batch in self.log.in_flight.iter_mut().filter(failed) {
             batch.answer = None;
             effects.push(batch.append());
         }
@@ -454,7 +455,7 @@ impl Cell {
 }
 
 impl InFlight {
-    fn last(&self) -> u64 {
+    pub(super) fn last(&self) -> u64 {
         self.first + self.records.len() as u64 - 1
     }
 
@@ -477,6 +478,7 @@ fn size(record: &Record) -> usize {
         Record::Event(event) => event.payload.len(),
         Record::Timer(timed) => timed.payload.len(),
         Record::Skipped { cause, .. } => cause.len(),
+        Record::Lost(lost) => lost.reason.len(),
         Record::Begun(_) | Record::Done(_) | Record::Judged(_) | Record::Reverted(_) => 0,
         Record::CallEnded { .. } | Record::Withdrawn { .. } => 0,
     }

@@ -45,6 +45,7 @@ impl Cell {
                 self.offer_call_event(now, index, logged_at, event, effects);
             }
             Record::Event(event) if self.is_left_out(index, logged_at, &event) => {
+                self.note_orphans(index, &event, effects);
                 self.remember(&event);
                 self.folded.insert(event.binding, event.id.position);
                 self.log.handled = index;
@@ -68,6 +69,7 @@ impl Cell {
             Record::Begun(begun) => {
                 self.log.handled = index;
                 for begun in begun {
+                    self.begun_at(index, &begun.link);
                     if let Some(commands) = self.commands.get_mut(&begun.link) {
                         commands.begun(begun.position, begun.attempt, begun.counter);
                     }
@@ -87,6 +89,10 @@ impl Cell {
             Record::Reverted(reverted) => {
                 self.log.handled = index;
                 self.fold_reverted(now, (index, logged_at), reverted, effects);
+            }
+            Record::Lost(lost) => {
+                self.log.handled = index;
+                self.lost(index, lost, effects);
             }
         }
     }
@@ -118,6 +124,7 @@ impl Cell {
         event: Event,
         effects: &mut Vec<Effect>,
     ) {
+        self.note_orphans(index, &event, effects);
         self.remember(&event);
         let sensed = self.source(&event.binding, Source::Device).is_some();
         let Event {

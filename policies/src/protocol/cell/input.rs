@@ -13,8 +13,8 @@ use crate::ids::EntityId;
 use crate::physical_world::{EventId, Position, World};
 use crate::protocol::messages::{ElementReport, Envelope};
 use crate::state_saving::{
-    Batch, CallId, CallOutcome, CallWish, Calls, Command, Properties, Record, SavedCommands,
-    SavedOutbox, TimerChange, Timers, Verdict,
+    Batch, CallId, CallOutcome, CallWish, Calls, Command, Lost, Orphaned, Properties, Record,
+    SavedCommands, SavedOutbox, TimerChange, Timers, Verdict,
 };
 use crate::time::WallClock;
 
@@ -133,6 +133,16 @@ pub enum Input {
         /// Which links.
         links: Vec<EntityId>,
     },
+    /// The stable store holds every record up to here.
+    Flushed {
+        /// The index of the last of them.
+        upto: u64,
+    },
+    /// The stable store may not hold what is only local.
+    FlushFailed {
+        /// What the store said.
+        cause: Cause,
+    },
 }
 
 /// What a device said.
@@ -181,6 +191,8 @@ pub struct Restored {
     pub meta: Meta,
     /// The records after the checkpoint; a first batch may begin before it.
     pub log: Vec<Batch>,
+    /// The index of the last record that the stable store holds; the rest is in the local log.
+    pub stable: u64,
 }
 
 /// What a checkpoint saves besides the element's own state.
@@ -207,6 +219,12 @@ pub struct Meta {
     /// The calls whose answers were not handled.
     #[serde(default)]
     pub calls: Calls,
+    /// What was lost with a server, oldest first; the newest few.
+    #[serde(default)]
+    pub losses: Vec<Lost>,
+    /// What was received of sources that lost it, oldest first; the newest few.
+    #[serde(default)]
+    pub orphaned: Vec<Orphaned>,
 }
 
 /// What a handler asked for.
@@ -416,4 +434,11 @@ pub enum Effect {
     },
     /// The last checkpoint is taken; the element has stopped.
     Stop,
+    /// Make all that is durable locally stable; answer with [`Input::Flushed`] or
+    /// [`Input::FlushFailed`].
+    Flush,
+    /// Tell people that records may be missing.
+    ReportLost(Lost),
+    /// Tell people that events were received which their source does not know of.
+    ReportOrphaned(Orphaned),
 }

@@ -8,6 +8,7 @@ mod appending;
 mod called;
 mod calling;
 mod explanation;
+mod flushing;
 mod handling;
 mod input;
 mod judging;
@@ -30,6 +31,7 @@ pub use settings::{CallLink, CellSettings, InboundLink, OutboundLink, ServedLink
 
 use calling::{Caller, Calling};
 
+use self::flushing::Flushing;
 use self::showing::Showing;
 use self::world::Surroundings;
 
@@ -39,7 +41,7 @@ use crate::physical_world::{Causes, EventId, Position};
 use crate::protocol::messages::ElementReport;
 use crate::restart::RestartHistory;
 use crate::state_saving::{
-    Commands, Inbound, Outbox, Record, Repeats, Settled, Timers, monotonic_at,
+    Commands, Inbound, Lost, Orphaned, Outbox, Record, Repeats, Settled, Timers, monotonic_at,
 };
 use crate::time::{Monotonic, Now, WallClock};
 
@@ -88,6 +90,14 @@ pub struct Cell {
     mended: Option<String>,
     replayed: (u64, Duration),
     stop_requested: bool,
+    /// How far the stable store is behind.
+    flushing: Flushing,
+    /// The lineage of the newest record, handled or not.
+    newest_lineage: u32,
+    losses: Vec<Lost>,
+    orphaned: Vec<Orphaned>,
+    /// The last record whose loss or orphans this process reported.
+    reported_losses_upto: u64,
 }
 
 /// What the cell counted since it was made.
@@ -232,7 +242,12 @@ struct Checkpoint {
 impl Cell {
     /// An element that waits for its saved state.
     #[must_use]
-    pub fn new(settings: CellSettings) -> Self {
+    pub fn new(mut settings: CellSettings) -> Self {
+        if let Some(lag) = settings.lag {
+            // A batch that is longer than the lag could never be delivered before it is stable.
+            let records = usize::try_from(lag.records).unwrap_or(usize::MAX);
+            settings.records_max = settings.records_max.min(records.max(1));
+        }
         let surroundings = Surroundings::new(&settings);
         let targets = |wanted: fn(&Target) -> bool| {
             settings
@@ -292,6 +307,11 @@ impl Cell {
             mended: None,
             replayed: (0, Duration::ZERO),
             stop_requested: false,
+            flushing: Flushing::new(settings.lag),
+            newest_lineage: 1,
+            losses: Vec::new(),
+            orphaned: Vec::new(),
+            reported_losses_upto: 0,
             settings,
         }
     }
@@ -315,9 +335,19 @@ impl Cell {
             duplicates,
             unacknowledged: count(self.unacknowledged()),
             queued: count(self.queued()),
-            trouble: self.counters.trouble(self.unknown_count()),
             unknown: self.unknown_commands(),
+            trouble: self.trouble(),
+            behind: self.flushing.behind(),
+            losses: self.losses.clone(),
+            orphaned: self.orphaned.clone(),
         }
+    }
+
+    fn trouble(&self) -> Option<String> {
+        let counters = self.counters.trouble(self.unknown_count());
+        let told = [self.flushing.trouble(), counters];
+        let told: Vec<String> = told.into_iter().flatten().collect();
+        (!told.is_empty()).then(|| told.join("; "))
     }
 
     /// Inputs that wait to be logged or handled.
@@ -415,6 +445,8 @@ impl Machine for Cell {
                 verdict,
             } => self.judged(now, &link, position, verdict, effects),
             Input::Reached { links } => self.reached(now, &links, effects),
+            Input::Flushed { upto } => self.flushed(now, upto, effects),
+            Input::FlushFailed { cause } => self.flush_failed(now, cause, effects),
         }
         self.conclude_due(now, effects);
         self.arm_timers(now);
@@ -445,23 +477,19 @@ impl Machine for Cell {
             .filter_map(Outbox::next_deadline)
             .min();
         let timer = self.timer_deadline.filter(|_| live);
+        let flush = self.flushing.next_deadline();
+        let resend = resend.filter(|_| live);
         let listening = self.listens_until();
-        [
-            mending,
-            retry,
-            checkpoint,
-            resend.filter(|_| live),
-            timer,
-            listening,
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        [mending, retry, checkpoint, resend, timer, flush, listening]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn wake(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.mend(now, effects);
         self.retry_append(now, effects);
+        self.retry_flush(now, effects);
         self.fire_timers(now, effects);
         self.end_calls(now, effects);
         self.resend(now, effects);

@@ -97,6 +97,8 @@ impl Cell {
         // waits for something or is the last.
         while let Some(next) = self.commands.get_mut(link).and_then(|c| c.next(now)) {
             match next {
+                // It stays in flight until it may leave.
+                NextCommand::Send(command) if self.withholds(link, &command) => return,
                 NextCommand::Send(command) => {
                     effects.push(Effect::Actuate {
                         link: link.into(),

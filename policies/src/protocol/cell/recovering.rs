@@ -5,6 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::flushing::newest_lineage;
 use super::{Cause, Cell, Effect, Meta, Phase, Restored, Source, Waiting};
 use crate::ids::EntityId;
 use crate::state_saving::{Record, Repeats, digest};
@@ -28,9 +29,12 @@ impl Cell {
             head,
             meta,
             log,
+            stable,
         } = restored;
         self.recovering_from = (checkpoint, head);
         self.lineage = meta.lineage.max(1);
+        self.newest_lineage = self.lineage;
+        self.flushing.restored(now.monotonic, head, stable);
         self.checkpoint.upto = checkpoint;
         self.checkpoint.under_way = None;
         self.checkpoint.initial_missing = meta.lineage == 0;
@@ -43,7 +47,7 @@ impl Cell {
         for batch in log {
             let places = (batch.first..).zip(batch.records);
             for (index, record) in places.filter(|(index, _)| *index > checkpoint) {
-                self.note_logged(&record);
+                self.note_logged(index, &record);
                 self.log.ready.push_back((index, batch.logged_at, record));
             }
         }
@@ -55,6 +59,7 @@ impl Cell {
         for held in core::mem::take(&mut self.held) {
             crate::machine::Machine::handle(self, now, held, effects);
         }
+        self.deliver(now, effects);
         self.append(now, effects);
         self.handle_next(now, effects);
         self.stop_if_drained(effects);
@@ -67,6 +72,8 @@ impl Cell {
             mut commands,
             timers,
             remembered,
+            losses,
+            orphaned,
             world,
             explanation,
             calls,
@@ -76,6 +83,8 @@ impl Cell {
         if !self.announced {
             self.explanation = explanation.map(|explanation| *explanation);
         }
+        self.losses = losses;
+        self.orphaned = orphaned;
         self.restore_repeats(&remembered);
         for (link, inbound) in &mut self.inbound {
             if let Some(position) = folded.get(link) {
@@ -108,9 +117,11 @@ impl Cell {
     }
 
     /// Marks, firings and dead letters are found again in the log.
-    fn note_logged(&mut self, record: &Record) {
+    fn note_logged(&mut self, index: u64, record: &Record) {
+        self.newest_lineage = newest_lineage(self.newest_lineage, record);
         match record {
             Record::Event(event) => {
+                self.flushing.event_delivered(index, event);
                 if self.learning_repeats && self.source(&event.binding, Source::Device).is_some() {
                     let repeats = self.repeats.entry(event.binding.clone()).or_default();
                     repeats.remember(digest(&event.payload));
@@ -123,7 +134,8 @@ impl Cell {
             Record::Skipped { index, .. } => {
                 self.skipped.insert(*index);
             }
-            Record::Begun(_) | Record::Done(_) | Record::Judged(_) | Record::Reverted(_) => {}
+            Record::Begun(_) | Record::Done(_) | Record::Lost(_) => {}
+            Record::Judged(_) | Record::Reverted(_) => {}
             Record::CallEnded { call, .. } => self.calling.open.on_its_way(*call),
             Record::Withdrawn { binding, call } => self.calling.withdrawn(binding, *call),
         }
@@ -251,6 +263,8 @@ impl Cell {
             world: self.surroundings.world.clone(),
             explanation: self.explanation().cloned().map(Box::new),
             calls: self.calling.open.clone(),
+            losses: self.losses.clone(),
+            orphaned: self.orphaned.clone(),
         }
     }
 
@@ -264,6 +278,8 @@ impl Cell {
         self.checkpoint.initial_missing = false;
         self.checkpoint.upto = upto;
         self.checkpoint.taken_at = Some(now.wall);
+        // A checkpoint is taken after the records that it covers.
+        self.stable_upto(now, upto, effects);
         self.schedule_checkpoint(now);
         self.checkpoint_if_due(now, effects);
         self.stop_if_drained(effects);

@@ -8,7 +8,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::EntityId;
-use crate::model::{CheckpointPolicy, DeviceModel, OnExpired};
+use crate::model::{CheckpointPolicy, DeviceModel, Lag, OnExpired};
 use crate::restart::RestartPolicy;
 
 /// All that a cell is told about its element.
@@ -44,6 +44,8 @@ pub struct CellSettings {
     pub records_max: usize,
     /// How many bytes of payload one batch may hold, beyond its first record.
     pub bytes_max: usize,
+    /// How far the stable store may be behind; `None` saves pessimistically.
+    pub lag: Option<Lag>,
 }
 
 impl CellSettings {
@@ -66,6 +68,7 @@ impl CellSettings {
             batches_max: 4,
             records_max: 256,
             bytes_max: 1 << 20,
+            lag: None,
         }
     }
 }

@@ -324,6 +324,7 @@ impl Keeper {
         }
         if let Some(place) = damaged {
             self.log.pin(place.segment);
+            kept.batches.retain(|kept| kept.first < place.first);
             let index = place.first.max(kept.row.checkpoint + 1);
             kept.damaged_at(index, "its checksum does not match");
             kept.undamaged(element)?;
@@ -335,6 +336,22 @@ impl Keeper {
             log,
             read_at,
         })
+    }
+
+    /// See [`super::Embedded::salvage`].
+    pub(super) fn salvaged(
+        &mut self,
+        element: &EntityId,
+    ) -> Result<(Saved, Option<String>), Failure> {
+        let damage = |kept: &Kept| kept.undamaged(element).err();
+        let before = self.elements.get(element).and_then(damage);
+        let saved = match self.saved(element) {
+            // What is damaged on the disk is found when it is read, and is not read again.
+            Err(Failure::Refused(StoreError::Damaged { .. })) => self.saved(element)?,
+            other => other?,
+        };
+        let found = self.elements.get(element).and_then(damage);
+        Ok((saved, before.or(found).map(|error| error.to_string())))
     }
 
     /// See [`crate::store::StableStore::peek`].

@@ -141,6 +141,21 @@ impl Embedded {
         )))
     }
 
+    /// Reads what can be read of an element, without owning it: all that is kept up to the first damage,
+    /// and what is damaged. `head` may lie behind the damage.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if the disk cannot be read.
+    pub async fn salvage(&self, element: &EntityId) -> Result<(Saved, Option<String>), StoreError> {
+        let named = element.clone();
+        self.0
+            .submit("salvaging", element, 0, |answer| Work::Salvage {
+                element: named,
+                answer,
+            })
+            .await
+    }
+
     /// Does what is queued, closes the files and gives up the directory. All handles answer
     /// [`StoreError::Unavailable`] afterwards.
     pub async fn close(&self) {

@@ -61,6 +61,10 @@ pub(super) enum Work {
         element: EntityId,
         answer: Answer<Option<Saved>>,
     },
+    Salvage {
+        element: EntityId,
+        answer: Answer<(Saved, Option<String>)>,
+    },
     Summary {
         element: EntityId,
         answer: Answer<Option<Summary>>,
@@ -314,6 +318,10 @@ impl Rounds {
                 answers.push(read(answer, move |keeper| keeper.peek(&element)));
                 Next::Ended
             }
+            Work::Salvage { element, answer } => {
+                answers.push(read(answer, move |keeper| keeper.salvaged(&element)));
+                Next::Ended
+            }
             Work::Prove { .. } | Work::Summary { .. } | Work::DeadLetters { .. } => {
                 answers.extend(look(keeper, work));
                 Next::More
@@ -356,6 +364,7 @@ fn look(keeper: &mut Keeper, work: Work) -> Option<Deferred> {
         | Work::Checkpoint { .. }
         | Work::Load { .. }
         | Work::Peek { .. }
+        | Work::Salvage { .. }
         | Work::Bury { .. }
         | Work::Close { .. } => None,
     }

@@ -122,6 +122,7 @@ fn fold(element: &EntityId, head: u64, log: Vec<Batch>) -> Outcome<Echo> {
         head,
         meta: Meta::default(),
         log,
+        stable: head,
     };
     cell.handle(clock.now(), Input::Restored(restored), &mut effects);
     while let Some(effect) = effects.pop() {

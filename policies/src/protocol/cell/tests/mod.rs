@@ -3,6 +3,7 @@
 mod calling;
 mod devices;
 mod doubt;
+mod flushing;
 mod logging;
 mod recovering;
 mod validity;

@@ -255,6 +255,7 @@ pub(super) fn recovered_from(old: &Told, now: Now, log: Vec<Batch>) -> (Told, Ve
             head,
             meta,
             log,
+            stable: head,
         }),
     );
     let effects = told.tell(now, Input::Connected).to_vec();
