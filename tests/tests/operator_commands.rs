@@ -91,6 +91,24 @@ async fn see_all_of(store: &str) {
     assert!(cause.contains("it was frightened"), "{cause}");
     assert_eq!(up.shown(&["dead-letters", "counter", "--json"]), letters);
 
+    let nobody = up.words(&["explain", "conter"]);
+    assert_eq!(
+        nobody,
+        "Error: presses has no element and no appliance conter; did you mean counter?\n"
+    );
+    let nowhere = up.words(&["world", "--space", "hall"]);
+    assert_eq!(nowhere, "Error: presses has no space hall; it has none\n");
+    let silent = up.words(&["ack", "counter", "1.1.0"]);
+    assert_eq!(
+        silent,
+        "Error: no command counter/1.1.0 of counter is of unknown fate; those that wait for a word: \
+         none\n"
+    );
+    let missing = up.words(&["redo", "conter", "1.1.0"]);
+    assert_eq!(
+        missing,
+        "Error: no element conter runs; did you mean counter?\n"
+    );
     let unknown = up.words(&["state", "conter"]);
     assert_eq!(
         unknown,
@@ -105,6 +123,12 @@ async fn see_all_of(store: &str) {
         assert_eq!(up.shown(&["state", "counter", "--json"]), state);
         assert_eq!(up.shown(&["log", "counter", "--json"]), json!([]));
         assert_eq!(up.shown(&["dead-letters", "--json"]), letters);
+        let explained = up.shown(&["explain", "counter", "--json"]);
+        assert_eq!(explained["element"], "counter");
+        let recovery = &explained["recovery"];
+        assert!(recovery["replayed"].as_u64() > Some(0), "{explained}");
+        let stopped = up.words(&["ack", "counter", "1.1.0"]);
+        assert!(stopped.contains("nothing runs in "), "{stopped}");
     } else {
         let away = up.words(&["state", "counter"]);
         assert!(away.contains("the store is out of reach"), "{away}");

@@ -98,7 +98,9 @@ fn owners(topology: &Topology, appliance: &EntityId) -> Vec<EntityId> {
 
 fn element_text((element, explanation): &Recovered) -> String {
     let Some(explanation) = explanation else {
-        return format!("{element} has not been recovered since it first started\n");
+        return format!(
+            "no recovery of {element} is known: it has had none, or its next checkpoint will tell\n"
+        );
     };
     let Explanation {
         at,
@@ -201,8 +203,8 @@ fn appliance_text(appliance: &EntityId, recovered: &[Recovered]) -> String {
         let Some(explanation) = explanation else {
             writeln!(
                 text,
-                "{owner}, which speaks with {appliance}, has not been recovered since it first \
-                 started"
+                "no recovery of {owner}, which speaks with {appliance}, is known: it has had none, or \
+                 its next checkpoint will tell"
             )
             .expect("writing to a string cannot fail");
             continue;
@@ -325,7 +327,9 @@ mod tests {
         );
         assert_eq!(text, expected);
         let text = element_text(&(id("hall"), None));
-        assert_eq!(text, "hall has not been recovered since it first started\n");
+        let none =
+            "no recovery of hall is known: it has had none, or its next checkpoint will tell\n";
+        assert_eq!(text, none);
     }
 
     #[test]
@@ -338,7 +342,8 @@ mod tests {
         let text = appliance_text(&id("lock"), &recovered);
         let expected = format!(
             "hall recovered at 1970-01-01T00:00:04.000000Z\n{FLOW}\
-             door, which speaks with lock, has not been recovered since it first started\n\
+             no recovery of door, which speaks with lock, is known: it has had none, or its next \
+             checkpoint will tell\n\
              eye recovered at 1970-01-01T00:00:00.000000Z\n  \
              was told   nothing: it never tells it anything\n"
         );
