@@ -16,7 +16,7 @@ use crate::shell::Role;
 
 /// Why a command that must not be repeated is among the dead letters.
 pub(super) const UNKNOWN: &str = "it was being sent when the element or its connection failed: nobody knows whether it \
-                       was carried out, and it is not repeated";
+                       was carried out, and it is not repeated unless a person says `redo`";
 /// How long an appliance may take to say what it shows.
 const COMPARE_WITHIN: Duration = Duration::from_millis(200);
 

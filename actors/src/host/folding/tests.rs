@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 
 use lamplighter_policies::ids::EntityId;
+use lamplighter_policies::model::Value as Plain;
+use lamplighter_policies::physical_world::Kind as Happened;
 use lamplighter_policies::physical_world::{Causes, EventId, Position};
 use lamplighter_policies::protocol::cell::Meta;
 use lamplighter_policies::state_saving::{
@@ -114,6 +116,20 @@ fn a_timer_that_was_replaced_does_not_stand() {
     let log = vec![vec![fired(10), fired(20), fired(20)]];
     let saved = saved(&state(0), &meta, 3, log);
     assert_eq!(state_of(&saved), (json!({ "sum": 0, "rings": 1 }), vec![]));
+}
+
+#[test]
+fn what_a_device_said_is_known_of_the_world_wherever_the_log_is_folded() {
+    let log = vec![vec![add(1, 21)], vec![add(2, 22)]];
+    let saved = saved(&state(0), &Meta::default(), 0, log);
+    let world = folded(&kind(), &spec(), &saved).unwrap().world;
+    let known: Vec<_> = world
+        .entries()
+        .filter(|(_, entry)| entry.kind == Happened::Sensed)
+        .map(|(_, entry)| (entry.event.position, entry.value.clone()))
+        .collect();
+    // The newest overrides the one before.
+    assert_eq!(known, [(Position::new(1, 2, 0), Plain::Integer(22))]);
 }
 
 #[test]
