@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use lamplighter_policies::model::Topology;
-use lamplighter_policies::state_saving::{FlowSaving, Timing};
 
 use super::{CommandError, checked, complain, print};
 
@@ -51,15 +50,10 @@ impl Check {
 
 /// What this version does beyond what the topology asks for; empty where it does just that.
 fn stronger(topology: &Topology) -> &'static str {
-    let as_derived = |saving: FlowSaving| {
-        saving
-            .policy
-            .is_some_and(|policy| policy.timing == Timing::Pessimistic)
-    };
     let mut savings = topology.flows().filter_map(|flow| topology.saving(flow));
-    if savings.all(as_derived) {
+    if savings.all(|saving| saving.policy.is_some()) {
         return "";
     }
-    "\nnote: this version logs every flow before delivery, also where the table says optimistic or \
-     not at all.\nThat keeps more than was asked for and costs one write to the store.\n"
+    "\nnote: this version logs before delivery also where the table says that nothing is saved.\n\
+     That keeps more than was asked for and costs one write to the store.\n"
 }

@@ -212,7 +212,12 @@ fn shown(payload: &[u8]) -> Value {
     if let Some(Reply { call, outcome }) = Reply::from_bytes(payload).filter(|_| payload[0] == 0) {
         let outcome = match outcome {
             CallOutcome::Answered(reply) => shown(&reply),
-            other => json!(format!("{other:?}")),
+            other @ (CallOutcome::Refused(_)
+            | CallOutcome::Failed(_)
+            | CallOutcome::Cancelled
+            | CallOutcome::TooLate
+            | CallOutcome::TimedOut
+            | CallOutcome::TooMany) => json!(format!("{other:?}")),
         };
         return json!({ "reply_to": place(call), "outcome": outcome });
     }
