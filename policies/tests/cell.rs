@@ -233,6 +233,7 @@ impl World {
             | Effect::Flush
             | Effect::ReportLost(_)
             | Effect::ReportOrphaned(_)
+            | Effect::Prove
             | Effect::Stop) => panic!("{unexpected:?}"),
         }
     }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use lamplighter_policies::physical_world::{EventId, Position};
+use lamplighter_policies::physical_world::{EventId, Position, gate};
 use lamplighter_policies::protocol::cell::Input;
 use lamplighter_policies::state_saving::Command;
 use lamplighter_runtime::clock;
@@ -36,8 +36,12 @@ impl Performer {
             position: command.position,
         };
         let publish = Publish {
+            leaves_within: Some(self.leaves_within()),
             expiry: remaining(self.around.clock.now(), command.expires_at),
-            user_properties: vec![("lamplighter-id".to_owned(), id.to_string())],
+            user_properties: vec![
+                (gate::ID.to_owned(), id.to_string()),
+                (gate::EPOCH.to_owned(), self.fence().epoch.to_string()),
+            ],
             once: !self.around.links.may_repeat(&link, &command.properties),
             ..Publish::at_least_once()
         };

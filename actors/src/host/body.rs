@@ -28,8 +28,14 @@ pub(super) struct Body {
     /// What the store holds of the element's fields.
     pub(super) committed: SavedFields,
     pub(super) fence: Option<Fence>,
+    /// How far the last checkpoint covers the log.
+    pub(super) checkpoint: u64,
     pub(super) nonce: Nonce,
     pub(super) epoch_floor: u64,
+    /// The epoch of the last owner whose end the agent has seen.
+    pub(super) ended_epoch: Option<u64>,
+    /// When the store was asked for what it answered last to us as the owner.
+    pub(super) proven_at: Option<Monotonic>,
     pub(super) mqtt: Option<Mqtt>,
     /// Its connections for calls, once its epoch is known.
     pub(super) direct: Option<Direct>,

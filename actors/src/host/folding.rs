@@ -173,6 +173,7 @@ impl Folding {
             | Effect::Report { .. }
             | Effect::Mended { .. }
             | Effect::Stop
+            | Effect::Prove
             | Effect::Flush
             | Effect::ReportLost(_)
             | Effect::ReportOrphaned(_) => {}

@@ -97,6 +97,7 @@ impl Links {
             checkpoint: element.checkpoint,
             restart: element.restart,
             attempts_max: element.attempts,
+            lease: Some(spec.lease),
             on_expired: element.on_expired,
             mailbox_max: usize::try_from(element.mailbox).unwrap_or(usize::MAX),
             lag: match spec.saving {

@@ -9,6 +9,7 @@ mod body;
 mod direct;
 mod folding;
 mod json;
+mod leasing;
 mod links;
 mod performer;
 mod reception;
@@ -124,6 +125,7 @@ pub(crate) async fn run(
 struct Prepared {
     spec: ElementSpec,
     epoch_floor: u64,
+    ended_epoch: Option<u64>,
     assigned_at: Monotonic,
     store: Result<(AnyStore, Clock), String>,
 }
@@ -184,10 +186,11 @@ impl Host<'_> {
             ToHost::Assign {
                 element,
                 epoch_floor,
+                ended_epoch,
                 spec,
                 ..
             } => match ElementSpec::decode(&spec) {
-                Ok(spec) => self.prepare(spec, epoch_floor),
+                Ok(spec) => self.prepare(spec, epoch_floor, ended_epoch),
                 Err(error) => {
                     let cause = format!("what the agent says of it cannot be read: {error}");
                     self.give_up(element, cause);
@@ -251,7 +254,7 @@ impl Host<'_> {
     }
 
     /// Reaches the store, which may take long, and goes on listening to the agent meanwhile.
-    fn prepare(&mut self, spec: ElementSpec, epoch_floor: u64) {
+    fn prepare(&mut self, spec: ElementSpec, epoch_floor: u64, ended_epoch: Option<u64>) {
         let assigned_at = clock::monotonic();
         self.preparing.insert(spec.id.clone());
         let store = known(&self.stores, &spec.store);
@@ -268,6 +271,7 @@ impl Host<'_> {
                 .send(Prepared {
                     spec,
                     epoch_floor,
+                    ended_epoch,
                     assigned_at,
                     store,
                 })
@@ -328,6 +332,7 @@ impl Host<'_> {
         let Prepared {
             spec,
             epoch_floor,
+            ended_epoch,
             assigned_at,
             store,
         } = prepared;
@@ -350,7 +355,11 @@ impl Host<'_> {
             .map_err(|e| e.to_string())?
             .into_bytes();
         let hosted = (kind.make)(id.clone(), initial, links.appliance_ports.clone());
-        let body = Rc::new(RefCell::new(new_body(hosted, epoch_floor, assigned_at)));
+        let body = Body {
+            ended_epoch,
+            ..new_body(hosted, epoch_floor, assigned_at)
+        };
+        let body = Rc::new(RefCell::new(body));
         let progress = Progress::new(id.clone());
         watchdog::watch(progress.clone()).map_err(|e| format!("cannot watch its progress: {e}"))?;
         let store = LocalFirst::new(store, self.local_log(&spec, &clock), spec.saving);
@@ -394,8 +403,11 @@ fn new_body(hosted: Box<dyn Hosted>, epoch_floor: u64, assigned_at: Monotonic) -
         hosted,
         committed: BTreeMap::new(),
         fence: None,
+        checkpoint: 0,
         nonce: Nonce(rand::random()),
         epoch_floor,
+        ended_epoch: None,
+        proven_at: None,
         mqtt: None,
         direct: None,
         trouble: None,

@@ -19,6 +19,7 @@ use lamplighter_runtime::transport::mqtt::Publish;
 
 use super::actuating::UNKNOWN;
 use super::body::{Body, Surroundings};
+use super::leasing;
 use super::links::{answers_topic, events_topic};
 use super::reception::{encode_link, remaining};
 use super::saved::Restoring;
@@ -230,6 +231,29 @@ impl Performer {
         });
     }
 
+    /// The element took its last checkpoint: nothing of it leaves any more, and the store is told so.
+    fn stop(&self) {
+        let mqtt = self.body.borrow_mut().mqtt.take();
+        let (body, around) = (Rc::clone(&self.body), self.around.clone());
+        actix_rt::spawn(async move {
+            if let Some(mqtt) = mqtt {
+                mqtt.disconnect(Duration::from_millis(500)).await;
+            }
+            if !around.links.devices.is_empty() {
+                leasing::release(&body, &around).await;
+            }
+            let element = around.spec.id.clone();
+            let stopped = FromHost::Stopped {
+                element: element.clone(),
+            };
+            if !around.agent.send(stopped) {
+                tracing::warn!(%element, "the agent is not there to be told");
+            }
+            // The process waits for this; if it is gone there is nobody to tell.
+            around.ended.send(element).ok();
+        });
+    }
+
     fn tell_agent(&self, message: FromHost) {
         if !self.around.agent.send(message) {
             tracing::warn!(element = %self.id(), "the agent is not there to be told");
@@ -288,9 +312,8 @@ impl Perform for Performer {
                     restart_may_help,
                 });
             }
-            Effect::Stop => self.end(FromHost::Stopped {
-                element: self.id().clone(),
-            }),
+            Effect::Stop => self.stop(),
+            Effect::Prove => self.prove(role),
             Effect::Flush => self.flush(role),
             Effect::ReportLost(lost) => self.lost(&lost),
             Effect::ReportOrphaned(orphaned) => self.orphaned(&orphaned),

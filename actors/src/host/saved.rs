@@ -7,12 +7,13 @@ use std::time::Duration;
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::protocol::cell::{Input, Meta, Restored};
 use lamplighter_policies::protocol::messages::FromHost;
+use lamplighter_policies::time::Monotonic;
 use lamplighter_runtime::clock;
 use lamplighter_runtime::message_pack;
 use lamplighter_runtime::store::{Fence, Saved, StableStore, StoreError, codec};
 
 use super::body::{Body, Surroundings};
-use super::{direct, storing};
+use super::{direct, leasing, storing};
 use crate::encoding::{self, Encoded};
 use crate::instance::SavedFields;
 use crate::shell::Role;
@@ -99,7 +100,7 @@ impl Restoring {
     }
 
     async fn run(&self, role: &Role<Input>) -> Result<Restored, Hopeless> {
-        let saved = self.saved().await?;
+        let saved = self.saved(role).await?;
         let element = &self.around.spec.id;
         let hopeless = |cause: String| Hopeless {
             cause,
@@ -118,12 +119,13 @@ impl Restoring {
             .make(&state)
             .map_err(|fault| hopeless(fault.to_string()))?;
         body.committed = fields;
+        body.checkpoint = restored.checkpoint;
         body.restored_at = clock::monotonic();
         Ok(restored)
     }
 
     /// Claims the element at first, and reads it again later. A store out of reach is waited for.
-    async fn saved(&self) -> Result<Saved, Hopeless> {
+    async fn saved(&self, role: &Role<Input>) -> Result<Saved, Hopeless> {
         loop {
             let (fence, nonce, floor) = {
                 let body = self.body.borrow();
@@ -139,11 +141,17 @@ impl Restoring {
             match outcome {
                 Ok((fence, saved)) => {
                     let mut body = self.body.borrow_mut();
+                    let free_at = match body.fence {
+                        None => leasing::free_at(&body, &self.around.spec, &fence, &saved),
+                        Some(_) => Monotonic(0),
+                    };
                     body.fence = Some(fence);
+                    body.proven_at = Some(asked_at);
                     body.trouble = None;
                     drop(body);
+                    role.tell(Input::Claimed { asked_at, free_at });
                     if self.around.clock.logged(asked_at, saved.read_at) {
-                        storing::measure(&self.body, &self.around);
+                        storing::measure(&self.body, &self.around, role);
                     }
                     return Ok(saved);
                 }

@@ -37,9 +37,13 @@ impl Performer {
                     let of_the_store = around.spec.saving == Timing::Pessimistic;
                     let first_try = of_the_store && body.borrow().tried_upto < last;
                     if first_try && around.clock.logged(asked_at, logged_at) {
-                        measure(&body, &around);
+                        measure(&body, &around, &role);
                     }
                     body.borrow_mut().trouble = None;
+                    // A local log proves nothing.
+                    if of_the_store {
+                        Self::proven(&body, &around, asked_at, &role);
+                    }
                     Input::Appended { last, logged_at }
                 }
                 Err(error) => {
@@ -77,13 +81,18 @@ impl Performer {
             set,
             delete: changes.delete,
         };
+        let asked_at = clock::monotonic();
         let checkpointing = self.around.store.checkpoint(&self.fence(), change);
-        let (role, body) = (role.clone(), Rc::clone(&self.body));
+        let (role, body, around) = (role.clone(), Rc::clone(&self.body), self.around.clone());
         actix_rt::spawn(async move {
             let answer = match checkpointing.await {
                 Ok(()) => {
+                    if around.spec.saving == Timing::Pessimistic {
+                        Self::proven(&body, &around, asked_at, &role);
+                    }
                     let mut body = body.borrow_mut();
                     body.committed = current;
+                    body.checkpoint = upto;
                     body.checkpoint_took = Some(clock::monotonic() - began);
                     Input::Checkpointed { upto }
                 }
@@ -104,7 +113,11 @@ impl Performer {
             role.tell(match flushing.await {
                 Ok(Flushed { upto, logged_at }) => {
                     if logged_at.is_some_and(|at| around.clock.logged(asked_at, at)) {
-                        measure(&body, &around);
+                        measure(&body, &around, &role);
+                    }
+                    // Where nothing was written, nothing was asked either.
+                    if logged_at.is_some() {
+                        Self::proven(&body, &around, asked_at, &role);
                     }
                     body.borrow_mut().trouble = None;
                     Input::Flushed { upto }
@@ -166,17 +179,18 @@ impl Performer {
 }
 
 /// Asks the store what its clock reads, until nothing contradicts the answer.
-pub(super) fn measure(body: &Rc<RefCell<Body>>, around: &Surroundings) {
+pub(super) fn measure(body: &Rc<RefCell<Body>>, around: &Surroundings, role: &Role<Input>) {
     let Some(fence) = body.borrow().fence.clone() else {
         return;
     };
-    let around = around.clone();
+    let (around, role) = (around.clone(), role.clone());
     actix_rt::spawn(async move {
         for _ in 0..MEASURES_MAX {
             let asked_at = clock::monotonic();
             match around.store.prove(&fence).await {
                 Ok(store) if around.clock.measured(asked_at, store) => {}
-                Ok(_) => return,
+                // What waited because nothing was sure is looked at again.
+                Ok(_) => return role.tell(Input::Proven { asked_at }),
                 // The next answer of the store tells as well.
                 Err(error) => {
                     return tracing::debug!(%error, "the store's clock is not known now");

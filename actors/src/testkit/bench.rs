@@ -259,6 +259,7 @@ impl<E: Element> Bench<E> {
             | Effect::Ready { .. }
             | Effect::Mended { .. }
             | Effect::Stop
+            | Effect::Prove
             | Effect::Flush
             | Effect::ReportLost(_)
             | Effect::ReportOrphaned(_) => {}

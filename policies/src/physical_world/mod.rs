@@ -2,6 +2,8 @@
 
 mod causes;
 mod event;
+pub mod gate;
+mod lease;
 mod recovered;
 mod skew;
 mod validity;
@@ -9,6 +11,8 @@ mod world;
 
 pub use causes::{Causes, ROOTS_MAX, Root};
 pub use event::{EventId, Position};
+pub use gate::{Gate, Passage};
+pub use lease::{Lease, Standing, time_to_free};
 pub use recovered::{Happened, recovered, spaces};
 pub use skew::{Agreement, Reading, StoreClock};
 pub use validity::{Validity, earliest};

@@ -130,6 +130,9 @@ pub enum ToHost {
         epoch_floor: u64,
         /// Why.
         cause: StartCause,
+        /// The epoch of the last owner whose end the agent has seen, if it has: if that is the owner
+        /// before, nobody else can act on the world any more.
+        ended_epoch: Option<u64>,
         /// Everything about it that the topology says, encoded by the shell.
         #[serde(with = "serde_bytes")]
         spec: Vec<u8>,

@@ -443,6 +443,7 @@ impl House {
             | Effect::Flush
             | Effect::ReportLost(_)
             | Effect::ReportOrphaned(_)
+            | Effect::Prove
             | Effect::Stop) => panic!("{unexpected:?}"),
         }
     }

@@ -321,6 +321,7 @@ impl Home {
             | Effect::Flush
             | Effect::ReportLost(_)
             | Effect::ReportOrphaned(_)
+            | Effect::Prove
             | Effect::Stop) => panic!("{unexpected:?}"),
         }
     }

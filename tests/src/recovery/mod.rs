@@ -467,6 +467,7 @@ impl<S: StableStore + 'static, H: Hazard> World<S, H> {
             unexpected @ (Effect::Bury { .. }
             | Effect::Report { .. }
             | Effect::ReportOrphaned(_)
+            | Effect::Prove
             | Effect::Stop) => panic!("{unexpected:?}"),
         }
         Ok(())

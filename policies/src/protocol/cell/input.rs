@@ -16,7 +16,7 @@ use crate::state_saving::{
     Batch, CallId, CallOutcome, CallWish, Calls, Command, Lost, Orphaned, Properties, Record,
     SavedCommands, SavedOutbox, TimerChange, Timers, Verdict,
 };
-use crate::time::WallClock;
+use crate::time::{Monotonic, WallClock};
 
 /// What a cell is told.
 #[derive(Clone, Debug, PartialEq)]
@@ -141,6 +141,23 @@ pub enum Input {
     /// The stable store may not hold what is only local.
     FlushFailed {
         /// What the store said.
+        cause: Cause,
+    },
+    /// The element was claimed: this comes before what was saved.
+    Claimed {
+        /// When the store was asked.
+        asked_at: Monotonic,
+        /// Until when the owner before may act.
+        free_at: Monotonic,
+    },
+    /// The store answered something that only the owner is answered.
+    Proven {
+        /// When it was asked.
+        asked_at: Monotonic,
+    },
+    /// The store did not say whether we own the element, or that we do not.
+    NotProven {
+        /// What it said.
         cause: Cause,
     },
 }
@@ -441,4 +458,7 @@ pub enum Effect {
     ReportLost(Lost),
     /// Tell people that events were received which their source does not know of.
     ReportOrphaned(Orphaned),
+    /// Ask the store whether we still own the element; answer with [`Input::Proven`] or
+    /// [`Input::NotProven`].
+    Prove,
 }

@@ -7,11 +7,13 @@
 mod appending;
 mod called;
 mod calling;
+mod counters;
 mod explanation;
 mod flushing;
 mod handling;
 mod input;
 mod judging;
+mod leasing;
 mod outgoing;
 mod recovering;
 mod settings;
@@ -31,13 +33,14 @@ pub use settings::{CallLink, CellSettings, InboundLink, OutboundLink, ServedLink
 
 use calling::{Caller, Calling};
 
+use self::counters::Counters;
 use self::flushing::Flushing;
 use self::showing::Showing;
 use self::world::Surroundings;
 
 use crate::ids::EntityId;
 use crate::machine::Machine;
-use crate::physical_world::{Causes, EventId, Position};
+use crate::physical_world::{Causes, EventId, Lease, Position};
 use crate::protocol::messages::ElementReport;
 use crate::restart::RestartHistory;
 use crate::state_saving::{
@@ -98,48 +101,9 @@ pub struct Cell {
     orphaned: Vec<Orphaned>,
     /// The last record whose loss or orphans this process reported.
     reported_losses_upto: u64,
-}
-
-/// What the cell counted since it was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Counters {
-    /// Handler failures mended.
-    panics: u64,
-    /// Inputs given up after repeated failure.
-    dead_letters: u64,
-    /// Arrivals dropped because they were accepted before.
-    duplicates: u64,
-    /// Arrivals that contradict what their source sent before.
-    diverged: u64,
-    /// What devices said without waiting for an answer while the mailbox was full.
-    overflowed: u64,
-    /// Replies to calls that had ended without them.
-    late_replies: u64,
-}
-
-impl Counters {
-    /// What a person should look at, in plain words.
-    fn trouble(&self, unknown: u64) -> Option<String> {
-        let told = [
-            (
-                unknown,
-                "commands that must not be repeated are of unknown fate: say `ack` or `redo`",
-            ),
-            (
-                self.diverged,
-                "events contradict what their sender sent before",
-            ),
-            (
-                self.overflowed,
-                "messages of devices were let go because the mailbox was full",
-            ),
-        ];
-        let told = told.iter().filter(|(count, _)| *count > 0);
-        let told: Vec<String> = told
-            .map(|(count, what)| alloc::format!("{count} {what}"))
-            .collect();
-        (!told.is_empty()).then(|| told.join("; "))
-    }
+    /// Until when commands may leave.
+    lease: Lease,
+    lease_deadline: Option<Monotonic>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -312,11 +276,13 @@ impl Cell {
             losses: Vec::new(),
             orphaned: Vec::new(),
             reported_losses_upto: 0,
+            lease: Lease::new(settings.lease),
+            lease_deadline: None,
             settings,
         }
     }
 
-    fn report(&self) -> ElementReport {
+    fn report(&self, now: Now) -> ElementReport {
         let Counters {
             panics,
             dead_letters,
@@ -336,16 +302,16 @@ impl Cell {
             unacknowledged: count(self.unacknowledged()),
             queued: count(self.queued()),
             unknown: self.unknown_commands(),
-            trouble: self.trouble(),
+            trouble: self.trouble(now),
             behind: self.flushing.behind(),
             losses: self.losses.clone(),
             orphaned: self.orphaned.clone(),
         }
     }
 
-    fn trouble(&self) -> Option<String> {
+    fn trouble(&self, now: Now) -> Option<String> {
         let counters = self.counters.trouble(self.unknown_count());
-        let told = [self.flushing.trouble(), counters];
+        let told = [self.flushing.trouble(), counters, self.held_back(now)];
         let told: Vec<String> = told.into_iter().flatten().collect();
         (!told.is_empty()).then(|| told.join("; "))
     }
@@ -428,12 +394,12 @@ impl Machine for Cell {
             Input::Acknowledged { link, upto } => self.acknowledged(now, &link, upto),
             Input::ResumeAsked { link, mark } => self.resume_asked(now, &link, mark, effects),
             Input::Settled { link, position } => self.settled(now, &link, position, effects),
-            Input::Returned { link } => self.returned(&link),
+            Input::Returned { link } => self.handed_back(now, &link),
             Input::Compared { link, shown } => self.compared(now, &link, shown.as_ref(), effects),
             Input::Checkpointed { upto } => self.checkpointed_upto(now, upto, effects),
             Input::CheckpointFailed { cause } => self.checkpoint_failed(now, cause, effects),
             Input::ReportAsked { request } => {
-                let report = self.report();
+                let report = self.report(now);
                 effects.push(Effect::Report { request, report });
             }
             Input::Connected => self.connected(now, effects),
@@ -447,9 +413,13 @@ impl Machine for Cell {
             Input::Reached { links } => self.reached(now, &links, effects),
             Input::Flushed { upto } => self.flushed(now, upto, effects),
             Input::FlushFailed { cause } => self.flush_failed(now, cause, effects),
+            Input::Claimed { asked_at, free_at } => self.claimed(asked_at, free_at),
+            Input::Proven { asked_at } => self.proven(now, asked_at, effects),
+            Input::NotProven { cause } => self.not_proven(now, cause, effects),
         }
         self.conclude_due(now, effects);
         self.arm_timers(now);
+        self.arm_lease(now);
     }
 
     fn next_deadline(&self) -> Option<Monotonic> {
@@ -480,10 +450,10 @@ impl Machine for Cell {
         let flush = self.flushing.next_deadline();
         let resend = resend.filter(|_| live);
         let listening = self.listens_until();
-        [mending, retry, checkpoint, resend, timer, flush, listening]
-            .into_iter()
-            .flatten()
-            .min()
+        let lease = self.lease_deadline.filter(|_| live);
+        let own = [mending, retry, checkpoint, resend, timer];
+        let others = [flush, listening, lease];
+        own.into_iter().chain(others).flatten().min()
     }
 
     fn wake(&mut self, now: Now, effects: &mut Vec<Effect>) {
@@ -495,6 +465,8 @@ impl Machine for Cell {
         self.resend(now, effects);
         self.checkpoint_if_due(now, effects);
         self.conclude_due(now, effects);
+        self.act_when_free(now, effects);
         self.arm_timers(now);
+        self.arm_lease(now);
     }
 }

@@ -93,6 +93,10 @@ impl Cell {
         if !self.is_live() || !self.connected || !self.showing.is_open(link) {
             return;
         }
+        let waits = self.commands.get(link).is_some_and(|c| c.waiting() > 0);
+        if !waits || !self.may_act(now, effects) {
+            return;
+        }
         // What can be sent beside a beginning that is on its way to the log is sent; each step either
         // waits for something or is the last.
         while let Some(next) = self.commands.get_mut(link).and_then(|c| c.next(now)) {

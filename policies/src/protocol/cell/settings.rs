@@ -32,6 +32,9 @@ pub struct CellSettings {
     pub restart: RestartPolicy,
     /// How often an input may fail before it is given up; at least 1.
     pub attempts_max: u32,
+    /// How long a proof of ownership allows commands to leave; `None` where nobody else can own the
+    /// element.
+    pub lease: Option<Duration>,
     /// What becomes of an input that had expired when it was logged.
     pub on_expired: OnExpired,
     /// How many inputs may wait; beyond that its senders are held back. At least 1.
@@ -62,6 +65,7 @@ impl CellSettings {
             checkpoint: CheckpointPolicy::default(),
             restart: RestartPolicy::default(),
             attempts_max: 2,
+            lease: None,
             on_expired: OnExpired::default(),
             mailbox_max: 1_024,
             unacknowledged_max: 10_000,

@@ -23,6 +23,10 @@ pub(super) struct Hosted {
     /// When the fault was injected, if it was.
     pub(super) injected_at: Option<Monotonic>,
     repair: Option<Repair>,
+    /// The epoch under which its host runs it.
+    epoch: Option<u64>,
+    /// The epoch of the last owner whose end was seen here.
+    pub(super) ended_epoch: Option<u64>,
 }
 
 /// What an element is doing.
@@ -68,6 +72,8 @@ impl Hosted {
             report: None,
             injected_at: None,
             repair: None,
+            epoch: None,
+            ended_epoch: None,
         }
     }
 
@@ -110,6 +116,7 @@ impl Hosted {
             },
         });
         self.report = None;
+        self.ended_epoch = self.epoch.take().or(self.ended_epoch);
     }
 
     /// Notes a failure that the host mended by itself.
@@ -147,6 +154,7 @@ impl Hosted {
     /// Notes that the host restored it and it handles events.
     pub(super) fn ready(&mut self, now: Monotonic, host: HostId, epoch: u64, took: StartPhases) {
         self.phase = Phase::Running(host);
+        self.epoch = Some(epoch);
         self.assignment.epoch_floor = self.assignment.epoch_floor.max(epoch);
         if let (Some(failure), Some(repair)) = (&mut self.last_failure, &mut self.repair) {
             failure.phases.host = Some(took);

@@ -65,6 +65,7 @@ impl FogAgent {
             entry.elements.insert(element.clone());
         }
         hosted.given(now.monotonic, host);
+        let ended_epoch = hosted.ended_epoch;
         let Assignment {
             element,
             epoch_floor,
@@ -78,6 +79,7 @@ impl FogAgent {
                 element,
                 epoch_floor,
                 cause,
+                ended_epoch,
                 spec,
             },
         });

@@ -310,6 +310,7 @@ fn assigned(epoch_floor: u64, cause: StartCause) -> ToHost {
         element: lamp(),
         epoch_floor,
         cause,
+        ended_epoch: (cause == StartCause::Recovered).then_some(epoch_floor),
         spec: vec![7],
     }
 }

@@ -41,6 +41,7 @@ pub(super) struct Outgoing {
     payload: Bytes,
     publish: Publish,
     useful_until: Option<Monotonic>,
+    leaves_until: Option<Monotonic>,
     /// Whether a connection was given it.
     was_sent: bool,
     reply: oneshot::Sender<Result<(), PublishError>>,
@@ -57,11 +58,13 @@ impl Outgoing {
         permit: OwnedSemaphorePermit,
     ) -> Self {
         let useful_until = publish.expiry.map(|expiry| monotonic() + expiry);
+        let leaves_until = publish.leaves_within.map(|within| monotonic() + within);
         Self {
             topic: topic.to_owned(),
             payload,
             publish,
             useful_until,
+            leaves_until,
             was_sent: false,
             reply,
             _permit: permit,
@@ -302,6 +305,13 @@ impl Courier {
 
     /// Sends a kept publication. A failure of the connection is noticed elsewhere, and sends it again.
     fn send(&mut self, number: u64, connection: &mut Connection, deliveries: &Deliveries) {
+        let Some(outgoing) = self.unacknowledged.get_mut(&number) else {
+            return;
+        };
+        let too_late = outgoing.leaves_until.is_some_and(|at| at <= monotonic());
+        if too_late && let Some(outgoing) = self.unacknowledged.remove(&number) {
+            return outgoing.finish(Err(PublishError::Disconnected));
+        }
         let Some(outgoing) = self.unacknowledged.get_mut(&number) else {
             return;
         };

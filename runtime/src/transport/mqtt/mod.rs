@@ -146,6 +146,9 @@ pub struct Publish {
     /// How long it is of use: the broker drops it afterwards (counted in whole seconds, rounded up),
     /// and so do we while there is no connection.
     pub expiry: Option<Duration>,
+    /// How long it may wait for a connection that takes it; then it is given back with
+    /// [`PublishError::Disconnected`]. For what is allowed to leave for a while only.
+    pub leaves_within: Option<Duration>,
     /// What is attached to it.
     pub user_properties: Vec<(String, String)>,
     /// Whether it goes over one connection only, also where that breaks before the broker's answer.
@@ -160,6 +163,7 @@ impl Publish {
         Self {
             quality,
             expiry: None,
+            leaves_within: None,
             user_properties: Vec::new(),
             once: false,
         }
@@ -171,6 +175,7 @@ impl Publish {
         Self {
             quality,
             expiry: None,
+            leaves_within: None,
             user_properties: Vec::new(),
             once: false,
         }
@@ -262,7 +267,8 @@ pub enum PublishError {
         /// Why not.
         reason: String,
     },
-    /// A QoS 0 publication met no connection, or a connection that broke. It may have arrived.
+    /// A QoS 0 publication met no connection, or a connection that broke; or one that was to leave
+    /// within a while did not. It may have arrived.
     #[error("the broker is not connected")]
     Disconnected,
     /// Its expiry passed before it was acknowledged. It may have arrived.

@@ -98,7 +98,7 @@ fn beyond_the_lag_in_records_the_element_waits_for_the_stable_store() {
     }
     told.tell(at(2), received(3, 2, None));
     assert_eq!(told.tell(at(3), appended(3, 3)), []);
-    let report = told.cell.report();
+    let report = told.cell.report(at(0));
     assert_eq!((report.behind, report.queued), (2, 1));
     assert_eq!(
         report.trouble.as_deref(),
@@ -115,7 +115,7 @@ fn beyond_the_lag_in_records_the_element_waits_for_the_stable_store() {
             Effect::Handle(task(3, 3, 3, None)),
         ]
     );
-    let report = told.cell.report();
+    let report = told.cell.report(at(0));
     assert_eq!((report.behind, report.trouble), (2, None));
 }
 
@@ -275,7 +275,7 @@ fn after_a_loss_what_leaves_is_of_a_new_lineage_and_what_was_said_before_stays_a
         .collect();
     let (old, new) = (Position::new(1, 1, 0), Position::new(2, 3, 0));
     assert_eq!(places, [(Position::default(), old), (old, new)]);
-    assert_eq!(told.cell.report().losses, [lost()]);
+    assert_eq!(told.cell.report(at(0)).losses, [lost()]);
 }
 
 #[test]
@@ -327,7 +327,7 @@ fn what_was_received_of_a_source_that_lost_it_is_named_once() {
         "{effects:?}"
     );
     told.tell(at(3), handled(4, "next"));
-    assert_eq!(told.cell.report().orphaned, [orphaned]);
+    assert_eq!(told.cell.report(at(0)).orphaned, [orphaned]);
     told.tell(at(4), received(5, 4, None));
-    assert_eq!(told.cell.report().orphaned.len(), 1);
+    assert_eq!(told.cell.report(at(0)).orphaned.len(), 1);
 }

@@ -4,6 +4,7 @@ mod calling;
 mod devices;
 mod doubt;
 mod flushing;
+mod leasing;
 mod logging;
 mod recovering;
 mod validity;
