@@ -156,6 +156,23 @@ fn asked_task(index: u64, replay: bool) -> Effect {
     })
 }
 
+/// The call of the nurse at 1, as the log has it.
+fn asked_record() -> Record {
+    let request = Request::Call(vec![7]).to_bytes();
+    Record::Event(Event {
+        binding: id("asked"),
+        id: EventId {
+            source: id("nurse"),
+            position: called(1),
+        },
+        after: Position::default(),
+        occurred_at: WallClock(1),
+        expires_at: None,
+        causes: Causes::default(),
+        payload: request,
+    })
+}
+
 fn replying() -> Handled {
     Handled {
         reply: Some(CallOutcome::Answered(vec![8])),
@@ -387,19 +404,7 @@ fn a_call_that_keeps_failing_is_answered_as_failed() {
         index: 1,
         cause: "empty".into(),
     };
-    let request = Request::Call(vec![7]).to_bytes();
-    let record = Record::Event(Event {
-        binding: id("asked"),
-        id: EventId {
-            source: id("nurse"),
-            position: called(1),
-        },
-        after: Position::default(),
-        occurred_at: WallClock(1),
-        expires_at: None,
-        causes: Causes::default(),
-        payload: request,
-    });
+    let record = asked_record();
     let log = || vec![batch(1, record.clone())];
     told.tell(at(1), failed());
     assert_eq!(told.tell(at(1), restored(log())), [asked_task(1, true)]);
@@ -476,19 +481,7 @@ fn a_call_that_waits_is_withdrawn_and_the_log_says_so_before_anything_after_it_i
 fn a_cancellation_that_comes_during_a_replay_withdraws_nothing_that_may_have_been_carried_out() {
     let mut told = live();
     asked(&mut told, 1, Position::default(), 1);
-    let request = Request::Call(vec![7]).to_bytes();
-    let record = Record::Event(Event {
-        binding: id("asked"),
-        id: EventId {
-            source: id("nurse"),
-            position: called(1),
-        },
-        after: Position::default(),
-        occurred_at: WallClock(1),
-        expires_at: None,
-        causes: Causes::default(),
-        payload: request,
-    });
+    let record = asked_record();
     let mut told = starting();
     told.tell(at(9), restored(vec![batch(1, record)]));
     let cancel = Request::Cancel(called(1)).to_bytes();
