@@ -344,6 +344,8 @@ fn shown(state: &SavedFields) -> String {
 }
 
 #[cfg(test)]
+mod call_tests;
+#[cfg(test)]
 mod forgetting;
 #[cfg(test)]
 mod tests;

@@ -122,7 +122,7 @@ impl Entry {
                 let all: Vec<_> = reverted.iter().map(one).collect();
                 format!("reverted {}", all.join(", "))
             }
-            Record::CallEnded { call, outcome } => format!("call {call} ended: {outcome:?}"),
+            Record::CallEnded { call, outcome } => format!("call {call} ended: {outcome}"),
             Record::Withdrawn { binding, call } => {
                 format!("call {} on {binding} withdrawn", place(*call))
             }
@@ -178,7 +178,7 @@ impl Entry {
             Record::CallEnded { call, outcome } => json!({
                 "kind": "call-ended",
                 "call": call,
-                "outcome": format!("{outcome:?}"),
+                "outcome": outcome.to_string(),
             }),
             Record::Withdrawn { binding, call } => json!({
                 "kind": "withdrawn",
@@ -210,14 +210,10 @@ fn shown(payload: &[u8]) -> Value {
         return json!({ "cancel": place(call) });
     }
     if let Some(Reply { call, outcome }) = Reply::from_bytes(payload).filter(|_| payload[0] == 0) {
-        let outcome = match outcome {
-            CallOutcome::Answered(reply) => shown(&reply),
-            other @ (CallOutcome::Refused(_)
-            | CallOutcome::Failed(_)
-            | CallOutcome::Cancelled
-            | CallOutcome::TooLate
-            | CallOutcome::TimedOut
-            | CallOutcome::TooMany) => json!(format!("{other:?}")),
+        let outcome = if let CallOutcome::Answered(reply) = &outcome {
+            shown(reply)
+        } else {
+            json!(outcome.to_string())
         };
         return json!({ "reply_to": place(call), "outcome": outcome });
     }

@@ -125,6 +125,20 @@ pub enum CallOutcome {
     TooMany,
 }
 
+impl fmt::Display for CallOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answered(_) => f.write_str("answered"),
+            Self::Refused(reason) => write!(f, "refused: {reason}"),
+            Self::Failed(reason) => write!(f, "failed: {reason}"),
+            Self::Cancelled => f.write_str("cancelled"),
+            Self::TooLate => f.write_str("too late"),
+            Self::TimedOut => f.write_str("timed out"),
+            Self::TooMany => f.write_str("too many open calls"),
+        }
+    }
+}
+
 /// What travels from caller to callee.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {

@@ -10,7 +10,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{
-    CallLink, Cell, CellSettings, Effect, Handled, Handling, InboundLink, Source, TaskInput,
+    CallLink, Cell, CellSettings, Effect, Handled, Handling, InboundLink, Phase, Source, TaskInput,
     Waiting,
 };
 use crate::ids::EntityId;
@@ -150,13 +150,16 @@ impl Cell {
         self.settings.calls.iter().find(|link| link.port == port)
     }
 
-    /// The first port that a handler called and that the topology binds to no callee.
+    /// The first port that a handler called and that the topology binds to no callee. What was handled
+    /// before this process was started stands, whatever the topology was then.
     pub(super) fn unbound_call(&self, handled: &Handled) -> Option<String> {
         let unbound = |wish: &CallWish| match wish {
             CallWish::Call { port, .. } => self.call_link(port).is_none().then(|| port.clone()),
             CallWish::Cancel(_) => None,
         };
-        handled.calls.iter().find_map(unbound)
+        let recovering = matches!(self.phase, Phase::Replaying { .. }) && !self.announced;
+        let mut calls = handled.calls.iter().filter(|_| !recovering);
+        calls.find_map(unbound)
     }
 
     /// Logs the end of calls that end by themselves.
