@@ -23,6 +23,7 @@ use lamplighter_runtime::transport::control::{
 use lamplighter_runtime::transport::frame::FrameReceiver;
 use tokio::sync::{Notify, oneshot};
 
+use crate::appliance_monitor::Monitor;
 use crate::shell::{Escalated, Incarnation, Perform, Role, RoleSettings, Shell};
 
 /// How long what a host said before it died may take to arrive.
@@ -65,6 +66,7 @@ pub async fn run(
     let (escalate, escalated) = oneshot::channel();
     let finish = finished.clone();
     let (link, program) = (manager.clone(), place.host.clone());
+    let server = place.server.clone();
     let role = Shell::start(
         RoleSettings::new("fog agent"),
         move |_| Incarnation {
@@ -74,6 +76,8 @@ pub async fn run(
                 hosts: Rc::default(),
                 manager: link.clone(),
                 finished: finish.clone(),
+                server: server.clone(),
+                monitor: None,
             },
             first: link
                 .borrow()
@@ -153,6 +157,9 @@ struct Hands {
     hosts: HostTable,
     manager: Rc<RefCell<Option<Outbox<ToManager>>>>,
     finished: Rc<Notify>,
+    server: EntityId,
+    /// Started with the first appliance to watch; it ends with the agent's incarnation.
+    monitor: Option<Monitor>,
 }
 
 impl Perform for Hands {
@@ -182,6 +189,17 @@ impl Perform for Hands {
             }
             Effect::Finish => {
                 self.finished.notify_one();
+            }
+            Effect::Watch { appliances, access } => {
+                if self.monitor.is_none() {
+                    match Monitor::start(&access, &self.server, role.clone()) {
+                        Ok(monitor) => self.monitor = Some(monitor),
+                        Err(reason) => tracing::error!(reason, "appliances cannot be watched"),
+                    }
+                }
+                if let Some(monitor) = &self.monitor {
+                    monitor.watch(appliances);
+                }
             }
         }
     }

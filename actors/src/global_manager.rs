@@ -21,6 +21,7 @@ use lamplighter_runtime::transport::control::{Admitted, Outbox, Token, receive_a
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 
+use crate::appliance_monitor::Hearing;
 use crate::lifecycle_manager;
 use crate::shell::{Escalated, Incarnation, Perform, Role, RoleSettings, Shell};
 use crate::spec::{BrokerAccess, ElementSpec, StoreAccess};
@@ -110,6 +111,11 @@ fn start_roles(
 ) -> Result<Role<Input>, ManagerError> {
     let placement = place(&plan.topology)?;
     let deployments = Rc::new(deployments(plan, &placement)?);
+    let hearing = Hearing {
+        application: plan.topology.application.name.clone(),
+        broker: plan.broker.clone(),
+    };
+    let hearing = hearing.encode()?;
     let (topology, allow_inject) = (plan.topology.clone(), plan.allow_inject);
     let escalated = move |failed| {
         // The first failure ends the process; the second changes nothing.
@@ -123,7 +129,8 @@ fn start_roles(
         let make = move || LifecycleManager::new((*deployments).clone());
         let lifecycle = lifecycle_manager::start(make, role.clone(), escalations.clone());
         Incarnation {
-            machine: GlobalManager::new(&topology, &placement, allow_inject),
+            machine: GlobalManager::new(&topology, &placement, allow_inject)
+                .hearing_over(hearing.clone()),
             performer: Hands {
                 connections: connections.clone(),
                 lifecycle,

@@ -6,14 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::Value;
 use lamplighter_policies::physical_world::{EventId, Position};
+use lamplighter_policies::protocol::appliances::{PlaceChange, PlaceFate};
 use lamplighter_policies::protocol::cell::{Emitted, Handled, Task, TaskInput};
 use lamplighter_policies::state_saving::{CallOutcome, Properties};
 use lamplighter_runtime::message_pack::{self, MessagePackError};
 use serde::de::DeserializeOwned;
 
 use crate::author::{
-    CALL_BYTES_MAX, Callable, Context, Element, Emission, Event, Failure, Fields, Given, NoReply,
-    Wishes, answer_of,
+    CALL_BYTES_MAX, Callable, Change, Context, Element, Emission, Event, Failure, Fields, Given,
+    NoReply, Wishes, answer_of,
 };
 use crate::encoding::{self, Encoded};
 use crate::panics::guarded;
@@ -160,6 +161,7 @@ impl<E: Element> Instance<E> {
     /// What the handler is given, its body still encoded.
     fn event(&self, task: Task) -> Result<Event<Vec<u8>>, String> {
         let (id, at, expires_at, body, answers) = match task.input {
+            TaskInput::Reconfigured { .. } => return Err("a reconfiguration is no event".into()),
             TaskInput::Event {
                 id,
                 occurred_at,
@@ -285,6 +287,22 @@ pub(crate) fn serve<E: Callable>(
     }
 }
 
+/// What an author is told of the places of appliances.
+fn author_changes(changes: &[PlaceChange]) -> Vec<Change> {
+    let change = |PlaceChange { output, fate }: &PlaceChange| {
+        let output = output.clone();
+        match fate {
+            PlaceFate::Failed => Change::Failed { output },
+            PlaceFate::Recovered => Change::Recovered { output },
+            PlaceFate::Replaced(by) => Change::Replaced {
+                output,
+                by: by.clone(),
+            },
+        }
+    };
+    changes.iter().map(change).collect()
+}
+
 /// The properties that a command sets. One that is null sets nothing; a command that is not a map
 /// stands alone.
 fn properties(body: &Encoded) -> Result<Properties, String> {
@@ -349,14 +367,23 @@ impl<E: Element> Hosted for Instance<E> {
             replay: task.replay,
         };
         let is_call = matches!(task.input, TaskInput::Call { .. });
-        let event = self.event(task)?;
         let (wishes, reply) = if is_call {
+            let event = self.event(task)?;
             let serve = self.serve.ok_or(NOT_CALLABLE)?;
             let (wishes, reply) = self.run(given, move |element, context| {
                 serve(element, event, context)
             })?;
             (wishes, Some(reply))
+        } else if let TaskInput::Reconfigured { changes } = &task.input {
+            let changes = author_changes(changes);
+            let (wishes, ()) = self.run(given, move |element, context| {
+                changes
+                    .iter()
+                    .try_for_each(|change| element.reconfigured(change, context))
+            })?;
+            (wishes, None)
         } else {
+            let event = self.event(task)?;
             let event = decoded(event).map_err(|e| format!("its input does not decode: {e}"))?;
             let (wishes, ()) = self.run(given, move |element, context| {
                 element.handle(event, context)

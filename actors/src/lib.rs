@@ -10,6 +10,7 @@ compile_error!(
 
 mod access;
 mod app;
+mod appliance_monitor;
 mod author;
 pub mod cli;
 pub mod cluster;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
+use lamplighter_policies::protocol::appliances::{ApplianceStatus, ApplicationState};
 use lamplighter_policies::protocol::control::{
     Answer, Ask, FromManager, Peer, PlacedStatus, ServerStatus, ToManager,
 };
@@ -66,7 +67,8 @@ impl OperatorError {
             | Answer::Ready { .. }
             | Answer::Injected
             | Answer::Judged
-            | Answer::Stopped => Self::Unexpected(format!("{answer:?}")),
+            | Answer::Stopped
+            | Answer::Appliances { .. } => Self::Unexpected(format!("{answer:?}")),
         }
     }
 }
@@ -190,6 +192,37 @@ impl Operator {
             return Ok(named);
         }
         Err(OperatorError::unexpected(&answer))
+    }
+
+    /// How every appliance is, and the application as far as its appliances go.
+    ///
+    /// # Errors
+    /// The connection broke, or no answer came in time.
+    pub async fn appliances(
+        &mut self,
+    ) -> Result<(Vec<ApplianceStatus>, ApplicationState), OperatorError> {
+        let asking = async {
+            let mut all = Vec::new();
+            let mut answer = self.ask(Ask::Appliances).await?;
+            loop {
+                let Answer::Appliances {
+                    appliances,
+                    application,
+                    more,
+                } = answer
+                else {
+                    return Err(OperatorError::unexpected(&answer));
+                };
+                all.extend(appliances);
+                if !more {
+                    return Ok((all, application));
+                }
+                answer = self.answer().await?;
+            }
+        };
+        timeout(ANSWER_TIMEOUT, asking)
+            .await
+            .map_err(|_| OperatorError::Late)?
     }
 
     async fn answer(&mut self) -> Result<Answer, OperatorError> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::{Appliance, Binding, Durability, Element, Topology};
+use lamplighter_policies::recovery::candidates;
 use lamplighter_policies::state_saving::Timing;
 use lamplighter_runtime::message_pack::{self, MessagePackError};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,8 @@ pub struct ElementSpec {
     pub bindings: BTreeMap<EntityId, Binding>,
     /// The appliances at the other ends of these flows.
     pub appliances: BTreeMap<EntityId, Appliance>,
+    /// Those that may serve in their places.
+    pub substitutes: BTreeMap<EntityId, Appliance>,
     /// How to reach the broker.
     pub broker: BrokerAccess,
     /// How to reach the stable store.
@@ -95,8 +98,13 @@ impl ElementSpec {
         let devices = flows
             .flat_map(|f| [f.source.appliance(), f.target.appliance()])
             .flatten();
-        let appliances = devices
-            .filter_map(|device| Some((device.clone(), topology.appliances.get(device)?.clone())))
+        let described =
+            |device: &EntityId| Some((device.clone(), topology.appliances.get(device)?.clone()));
+        let appliances: BTreeMap<EntityId, Appliance> = devices.filter_map(described).collect();
+        let substitutes = appliances
+            .keys()
+            .flat_map(|device| candidates(topology, device))
+            .filter_map(|device| described(&device))
             .collect();
         Some(Self {
             application: topology.application.name.clone(),
@@ -105,6 +113,7 @@ impl ElementSpec {
             element,
             bindings,
             appliances,
+            substitutes,
             broker: broker.clone(),
             store: store.clone(),
             lease: topology.store.lease,

@@ -2,6 +2,7 @@
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::physical_world::Position;
+use lamplighter_policies::protocol::appliances::Served;
 use lamplighter_policies::state_saving::{
     Batch, Begun, CallOutcome, Event, Record, Reply, Request, Reverted, Settled, Timed, Verdict,
 };
@@ -130,6 +131,16 @@ impl Entry {
                 "lost from {} on, lineage {} from here: {}",
                 lost.from, lost.lineage, lost.reason
             ),
+            Record::Reconfigured(table) => {
+                let one = |(of, served): (&EntityId, &Served)| match served {
+                    Served::By(by) => format!("{by} serves in the place of {of}"),
+                    Served::Nobody => format!("nobody serves in the place of {of}"),
+                };
+                let failed = table.application_failed.iter();
+                let failed = failed.map(|reason| format!("the application failed: {reason}"));
+                let all: Vec<_> = table.served.iter().map(one).chain(failed).collect();
+                format!("reconfigured (epoch {}) {}", table.epoch, all.join(", "))
+            }
         };
         format!("{} {} {what}\n", self.index, utc(self.logged_at))
     }
@@ -191,6 +202,20 @@ impl Entry {
                 "lineage": lost.lineage,
                 "reason": lost.reason,
             }),
+            Record::Reconfigured(table) => {
+                let by = |served: &Served| match served {
+                    Served::By(by) => json!(by.as_str()),
+                    Served::Nobody => Value::Null,
+                };
+                let places = table.served.iter();
+                let places = places.map(|(of, served)| (of.to_string(), by(served)));
+                json!({
+                    "kind": "reconfigured",
+                    "epoch": table.epoch,
+                    "served_by": places.collect::<serde_json::Map<_, _>>(),
+                    "application_failed": table.application_failed,
+                })
+            }
         };
         entry["index"] = json!(self.index);
         entry["logged_at_us"] = json!(self.logged_at.0);

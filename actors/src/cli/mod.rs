@@ -1,5 +1,6 @@
 //! The command line: one program that plays every role.
 
+mod appliances;
 mod check;
 mod dead_letters;
 mod detector;

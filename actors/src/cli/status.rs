@@ -12,7 +12,7 @@ use lamplighter_policies::time::WallClock;
 use lamplighter_runtime::clock;
 use serde_json::json;
 
-use super::{CommandError, RunDirectory, in_system, print};
+use super::{CommandError, RunDirectory, appliances, in_system, print};
 use crate::cluster::BROKER_FILE;
 use crate::operator::Operator;
 
@@ -29,16 +29,24 @@ pub(super) struct Status {
 impl Status {
     pub(super) fn run(&self) -> Result<(), CommandError> {
         let directory = self.place.find()?;
-        let (servers, elements) =
-            in_system(async { Ok(Operator::find(&directory).await?.status().await?) })?;
+        let (servers, elements, appliances, application) = in_system(async {
+            let mut operator = Operator::find(&directory).await?;
+            let (servers, elements) = operator.status().await?;
+            let (appliances, application) = operator.appliances().await?;
+            Ok((servers, elements, appliances, application))
+        })?;
         let now = clock::wall();
         if self.json {
             let broker = std::fs::read_to_string(directory.join(BROKER_FILE)).ok();
             let mut status = as_json(&servers, &elements, now);
+            let more = appliances::as_json(&appliances, &application);
+            status["appliances"] = more["appliances"].clone();
+            status["application"] = more["application"].clone();
             status["broker"] = json!(broker.as_deref().map(str::trim));
             print(&format!("{status:#}\n"));
         } else {
             print(&as_table(&servers, &elements, now));
+            print(&appliances::as_table(&appliances, &application, now));
         }
         Ok(())
     }
@@ -243,7 +251,7 @@ fn milliseconds(span: Duration) -> f64 {
     span.as_secs_f64() * 1_000.0
 }
 
-fn span(span: Duration) -> String {
+pub(super) fn span(span: Duration) -> String {
     let seconds = span.as_secs();
     match seconds {
         0 => format!("{:.1} ms", milliseconds(span)),

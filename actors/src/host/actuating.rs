@@ -1,15 +1,18 @@
 //! Performs what a cell asks of appliances.
 
 use std::rc::Rc;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use lamplighter_policies::physical_world::{EventId, Position, gate};
+use lamplighter_policies::protocol::appliances::Reconfiguration;
 use lamplighter_policies::protocol::cell::Input;
-use lamplighter_policies::state_saving::Command;
+use lamplighter_policies::state_saving::{Command, Properties};
 use lamplighter_runtime::clock;
 use lamplighter_runtime::transport::mqtt::{Publish, PublishError};
 
 use super::json;
+use super::links::{DeviceTopics, Links};
 use super::performer::Performer;
 use super::reception::remaining;
 use crate::shell::Role;
@@ -22,9 +25,10 @@ const COMPARE_WITHIN: Duration = Duration::from_millis(200);
 
 impl Performer {
     pub(super) fn actuate(&self, link: String, command: &Command, role: &Role<Input>) {
-        let topics = self.around.links.devices.get(&link);
-        let payload = json::of_command(&command.properties);
-        let (Some(topics), Ok(payload)) = (topics, payload) else {
+        let topics = self.body.borrow().devices.get(&link).cloned();
+        let properties = self.in_words_of(topics.as_ref(), &link, &command.properties);
+        let payload = json::of_command(&properties);
+        let (Some(topics), Ok(payload), false) = (topics, payload, properties.is_empty()) else {
             tracing::error!(link, "a command that no device understands is given up");
             return role.tell(Input::Settled {
                 link,
@@ -61,22 +65,51 @@ impl Performer {
         });
     }
 
+    /// A command as whoever serves there understands it.
+    fn in_words_of(
+        &self,
+        topics: Option<&DeviceTopics>,
+        link: &str,
+        properties: &Properties,
+    ) -> Properties {
+        let Some(words) = topics.and_then(|topics| topics.words.as_ref()) else {
+            return properties.clone();
+        };
+        let (said, lost) = words.command(properties);
+        if !lost.is_empty() {
+            tracing::warn!(link, ?lost, "the substitute cannot show all of a command");
+        }
+        said
+    }
+
+    /// From here on the flows lead to whoever serves in the places of appliances.
+    pub(super) fn reroute(&self, table: &Reconfiguration) {
+        let links = Links::served(&self.around.spec, table);
+        let subscriptions = Links::subscriptions(&links.routes);
+        let mut body = self.body.borrow_mut();
+        body.devices = links.devices;
+        *body.routes.write().unwrap_or_else(PoisonError::into_inner) = links.routes;
+        if let Some(mqtt) = &body.mqtt
+            && let Err(error) = mqtt.subscribe(subscriptions)
+        {
+            tracing::error!(%error, "a substitute cannot be heard");
+        }
+    }
+
     /// Asks an appliance what it shows; its report arrives on its topic.
     pub(super) fn compare(&self, link: String, properties: Vec<String>, role: &Role<Input>) {
         let question = self
-            .around
-            .links
+            .body
+            .borrow()
             .devices
             .get(&link)
-            .and_then(|topics| topics.question.clone());
-        let Some(topic) = question else {
+            .and_then(|topics| Some((topics.question.clone()?, topics.words.clone())));
+        let Some((topic, words)) = question else {
             return role.tell(Input::Compared { link, shown: None });
         };
-        self.publish(
-            &topic,
-            json::question(&properties),
-            Publish::at_least_once(),
-        );
+        let names = words.map(|words| words.names(&properties));
+        let question = json::question(names.as_deref().unwrap_or(&properties));
+        self.publish(&topic, question, Publish::at_least_once());
         let mut body = self.body.borrow_mut();
         let asked_at = clock::monotonic();
         body.asking.insert(link.clone(), (asked_at, properties));

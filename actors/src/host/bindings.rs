@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::body::{Body, Surroundings};
 use super::json;
+use super::links::Links;
 use super::reception::{Aside, Door, Unusable};
 use crate::app::Kind;
 use crate::dead_letter::DeadLetter;
@@ -42,14 +43,14 @@ pub(super) fn open(
     );
     let (aside, asides) = mpsc::channel(ASIDE_MAX);
     let door = Door {
-        routes: around.links.routes.clone(),
+        routes: body.borrow().routes.clone(),
         role: role.lasting(),
         receipts: around.receipts.clone(),
         aside,
         accepts: kind.accepts,
         clock: around.clock.clone(),
     };
-    let subscriptions = around.links.subscriptions();
+    let subscriptions = Links::subscriptions(&around.links.routes);
     let mqtt = Mqtt::start(
         options,
         subscriptions,
@@ -104,8 +105,12 @@ async fn take_asides(
     while let Some(aside) = asides.recv().await {
         match aside {
             Aside::Report(report) => {
-                let shown = json::of_report(&report.payload);
                 let mut body = body.borrow_mut();
+                let mut shown = json::of_report(&report.payload);
+                let topics = body.devices.get(&report.link);
+                if let Some(words) = topics.and_then(|topics| topics.words.as_ref()) {
+                    shown = words.shown(&shown);
+                }
                 // A report of something else is no answer.
                 let answers = |(_, asked): &(Monotonic, Vec<String>)| {
                     asked.iter().any(|name| shown.contains_key(name))

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
@@ -16,7 +17,7 @@ use lamplighter_runtime::transport::control::Outbox;
 use lamplighter_runtime::transport::mqtt::Mqtt;
 
 use super::direct::{Callees, Direct};
-use super::links::Links;
+use super::links::{DeviceTopics, Links, Route};
 use super::reception::Receipts;
 use super::watchdog::Progress;
 use crate::instance::{Hosted, SavedFields};
@@ -47,6 +48,10 @@ pub(super) struct Body {
     pub(super) restored_at: Monotonic,
     /// Appliances that are being asked: since when, and for which properties.
     pub(super) asking: BTreeMap<String, (Monotonic, Vec<String>)>,
+    /// Per flow to an appliance, where whoever serves there is told and asked.
+    pub(super) devices: BTreeMap<String, DeviceTopics>,
+    /// What a message on a topic is, for the thread that receives them.
+    pub(super) routes: Arc<RwLock<BTreeMap<String, Vec<Route>>>>,
     /// The last index of any batch that was sent and not taken: when the store answers one that is
     /// sent again, it may be with the time of the first try.
     pub(super) tried_upto: u64,

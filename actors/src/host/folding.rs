@@ -172,6 +172,8 @@ impl Folding {
             | Effect::Ready { .. }
             | Effect::Report { .. }
             | Effect::Mended { .. }
+            | Effect::Reroute(_)
+            | Effect::ShowReconfiguration(_)
             | Effect::Stop
             | Effect::Prove
             | Effect::Flush

@@ -1,6 +1,7 @@
 //! An element's bindings: what to subscribe to, where everything goes, what the cell must know.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
@@ -8,12 +9,14 @@ use lamplighter_policies::model::{
     ActuationClass, Appliance, Binding, Communication, DeviceModel, Endpoint, Flow,
 };
 use lamplighter_policies::physical_world::Validity;
+use lamplighter_policies::protocol::appliances::{Reconfiguration, Served};
 use lamplighter_policies::protocol::cell::{
-    CallLink, CellSettings, InboundLink, OutboundLink, ServedLink, Source, Target,
+    CallLink, CellSettings, InboundLink, OutboundLink, Place, ServedLink, Source, Target,
 };
 use lamplighter_policies::state_saving::{Properties, Timing};
 use lamplighter_runtime::transport::mqtt::{QualityOfService, Subscription};
 
+use super::words::Words;
 use crate::encoding::variant_prefix;
 use crate::spec::ElementSpec;
 
@@ -36,10 +39,14 @@ pub(super) struct Links {
     pub(super) served: Vec<ServedLink>,
     /// The links that go from host to host, and the element at their other end.
     pub(super) direct: BTreeMap<EntityId, EntityId>,
+    /// The appliances at the other ends, in whose places others may serve.
+    pub(super) places: BTreeMap<EntityId, Place>,
+    /// Who serves in their places.
+    table: Reconfiguration,
 }
 
 /// What a message on a topic is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Route {
     /// What a device says.
     Device {
@@ -50,6 +57,8 @@ pub(super) enum Route {
         identified_by: Option<String>,
         /// The property that says when it was so.
         stamped_by: Option<String>,
+        /// For one that serves in the place of another, how what it says is said for that.
+        words: Option<Arc<Words>>,
     },
     /// Events of another element.
     Events { link: EntityId },
@@ -59,16 +68,29 @@ pub(super) enum Route {
     Report { link: String },
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct DeviceTopics {
+    /// As the topology has it, whoever serves there.
+    declared: String,
+    /// Where commands go.
     pub(super) command: String,
     /// Where it is asked; `None` if it cannot be.
     pub(super) question: Option<String>,
+    /// For one that serves in the place of another, how it is spoken to.
+    pub(super) words: Option<Arc<Words>>,
 }
 
 impl Links {
     pub(super) fn of(spec: &ElementSpec) -> Self {
-        let mut links = Self::default();
+        Self::served(spec, &Reconfiguration::default())
+    }
+
+    /// The same, where others serve in the places of appliances.
+    pub(super) fn served(spec: &ElementSpec, table: &Reconfiguration) -> Self {
+        let mut links = Self {
+            table: table.clone(),
+            ..Self::default()
+        };
         for binding in spec.bindings.values() {
             for flow in &binding.flows {
                 if binding.model == Communication::Call && links.call(spec, binding, flow) {
@@ -82,6 +104,7 @@ impl Links {
                 }
             }
         }
+        links.name_senses(spec);
         links
     }
 
@@ -91,6 +114,7 @@ impl Links {
         CellSettings {
             inbound: self.inbound.clone(),
             outbound: self.outbound.clone(),
+            places: self.places.clone(),
             devices: self.models.clone(),
             calls: self.calls.clone(),
             served: self.served.clone(),
@@ -119,7 +143,7 @@ impl Links {
         properties.keys().all(|name| class(name).may_repeat())
     }
 
-    pub(super) fn subscriptions(&self) -> Vec<Subscription> {
+    pub(super) fn subscriptions(routes: &BTreeMap<String, Vec<Route>>) -> Vec<Subscription> {
         let quality = |routes: &Vec<Route>| {
             let device = routes
                 .iter()
@@ -134,7 +158,7 @@ impl Links {
             filter: filter.clone(),
             quality: quality(routes),
         };
-        self.routes.iter().map(subscription).collect()
+        routes.iter().map(subscription).collect()
     }
 
     /// Takes a flow that carries calls from element to element. Says whether it is one.
@@ -198,6 +222,10 @@ impl Links {
                 Source::Element
             }
             Endpoint::Device { topic, appliance } => {
+                if let Some(id) = appliance {
+                    self.place(spec, id);
+                }
+                let serving = self.serving(spec, appliance.as_ref());
                 let appliance = appliance
                     .as_ref()
                     .and_then(|known| spec.appliances.get(known));
@@ -205,17 +233,20 @@ impl Links {
                     self.models
                         .insert(flow.source_id().clone(), model_of(known));
                 }
-                let identified_by = appliance.and_then(|known| known.identified_by.clone());
-                let stamped_by = appliance.and_then(|known| known.stamped_by.clone());
+                let speaks = serving.or(appliance);
+                let identified_by = speaks.and_then(|known| known.identified_by.clone());
+                let stamped_by = speaks.and_then(|known| known.stamped_by.clone());
                 let (variant, valid_for) = (variant.clone(), flow.valid_for);
+                let words = words(appliance, serving);
                 self.route(
-                    topic.clone(),
+                    re_pointed(topic, appliance, serving, ""),
                     Route::Device {
                         link: link.clone(),
                         variant,
                         valid_for,
                         identified_by,
                         stamped_by,
+                        words,
                     },
                 );
                 Source::Device
@@ -252,17 +283,28 @@ impl Links {
                 let device = appliance.clone().unwrap_or_else(|| flow.binding.clone());
                 let id = self.device_link(&device, topic);
                 let id = id.unwrap_or_else(|| format!("{}/{port}", flow.binding));
+                let serving = self.serving(spec, appliance.as_ref());
+                if let Some(known) = appliance {
+                    let place = self.place(spec, known);
+                    place.links.insert(id.clone());
+                    place.outputs.insert(port.clone());
+                }
                 let appliance = appliance
                     .as_ref()
                     .and_then(|known| spec.appliances.get(known));
-                let base = appliance.and_then(|appliance| appliance.topic.clone());
+                let base = serving.or(appliance);
+                let base = base.and_then(|appliance| appliance.topic.clone());
                 if let Some(base) = &base {
                     self.route(base.clone(), Route::Report { link: id.clone() });
                 }
                 let question = base.map(|base| format!("{base}/get"));
-                let command = topic.clone();
-                self.devices
-                    .insert(id.clone(), DeviceTopics { command, question });
+                let topics = DeviceTopics {
+                    declared: topic.clone(),
+                    command: re_pointed(topic, appliance, serving, "/set"),
+                    question,
+                    words: words(appliance, serving),
+                };
+                self.devices.insert(id.clone(), topics);
                 self.appliance_ports.insert(port.clone());
                 // A topic of nobody's is told values, which may be told again.
                 let unknown = || DeviceModel::unknown(ActuationClass::Keyed);
@@ -286,9 +328,40 @@ impl Links {
         let same = |link: &&OutboundLink| {
             let topics = self.devices.get(&link.id);
             link.target == Target::Appliance(device.clone())
-                && topics.is_some_and(|topics| topics.command == topic)
+                && topics.is_some_and(|topics| topics.declared == topic)
         };
         Some(self.outbound.iter().find(same)?.id.clone())
+    }
+
+    /// An appliance that is only heard is known to the author by its bindings.
+    fn name_senses(&mut self, spec: &ElementSpec) {
+        for (appliance, place) in &mut self.places {
+            let heard = |flow: &&Flow| flow.source.appliance() == Some(appliance);
+            let flows = spec.bindings.values().flat_map(|binding| &binding.flows);
+            if place.outputs.is_empty() {
+                let bindings = flows.filter(heard).map(|flow| flow.binding.to_string());
+                place.outputs = bindings.collect();
+            }
+        }
+    }
+
+    fn place(&mut self, spec: &ElementSpec, appliance: &EntityId) -> &mut Place {
+        let place = self.places.entry(appliance.clone()).or_default();
+        let known = spec.appliances.get(appliance);
+        place.safe_state = known.and_then(|known| known.safe_state.clone());
+        place
+    }
+
+    /// Who serves in the place of an appliance, if another does.
+    fn serving<'a>(
+        &self,
+        spec: &'a ElementSpec,
+        appliance: Option<&EntityId>,
+    ) -> Option<&'a Appliance> {
+        match self.table.served.get(appliance?)? {
+            Served::By(by) => spec.substitutes.get(by),
+            Served::Nobody => None,
+        }
     }
 
     fn route(&mut self, topic: String, route: Route) {
@@ -305,6 +378,32 @@ fn model_of(appliance: &Appliance) -> DeviceModel {
     let undescribed = model == DeviceModel::unknown(model.other);
     model.answers |= undescribed && appliance.topic.is_some();
     model
+}
+
+/// How what is said of one appliance is said by another that serves in its place.
+fn words(own: Option<&Appliance>, serving: Option<&Appliance>) -> Option<Arc<Words>> {
+    let (own, serving) = own.zip(serving)?;
+    Some(Arc::new(Words {
+        own: own.model.clone(),
+        serving: serving.model.clone(),
+    }))
+}
+
+/// A topic of an appliance, as the one that serves in its place has it: under its own base topic.
+fn re_pointed(
+    topic: &str,
+    own: Option<&Appliance>,
+    serving: Option<&Appliance>,
+    otherwise: &str,
+) -> String {
+    let base = serving.and_then(|serving| serving.topic.as_ref());
+    let Some(base) = base else {
+        return topic.to_owned();
+    };
+    let own = own.and_then(|own| own.topic.as_ref());
+    let rest = own.and_then(|own| topic.strip_prefix(own.as_str()));
+    let rest = rest.filter(|rest| rest.is_empty() || rest.starts_with('/'));
+    format!("{base}{}", rest.unwrap_or(otherwise))
 }
 
 /// Where the events of a binding travel.

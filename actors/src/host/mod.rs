@@ -18,11 +18,13 @@ mod stamp;
 mod stores;
 mod storing;
 mod watchdog;
+mod words;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
@@ -215,6 +217,13 @@ impl Host<'_> {
                     self.ended.send(element).ok();
                 }
             },
+            ToHost::Reconfigure {
+                element,
+                reconfiguration,
+            } => match self.elements.get(&element) {
+                Some(running) => running.role.tell(Input::Reconfigured(reconfiguration)),
+                None => tracing::debug!(%element, "it is told again when it is ready"),
+            },
             ToHost::Panic { element } => match self.elements.get(&element) {
                 Some(running) if running.allow_inject => {
                     running.body.borrow_mut().hosted.panic_next();
@@ -357,7 +366,7 @@ impl Host<'_> {
         let hosted = (kind.make)(id.clone(), initial, links.appliance_ports.clone());
         let body = Body {
             ended_epoch,
-            ..new_body(hosted, epoch_floor, assigned_at)
+            ..new_body(hosted, &links, epoch_floor, assigned_at)
         };
         let body = Rc::new(RefCell::new(body));
         let progress = Progress::new(id.clone());
@@ -398,7 +407,12 @@ fn say(agent: &Outbox<FromHost>, message: FromHost) {
     }
 }
 
-fn new_body(hosted: Box<dyn Hosted>, epoch_floor: u64, assigned_at: Monotonic) -> Body {
+fn new_body(
+    hosted: Box<dyn Hosted>,
+    links: &Links,
+    epoch_floor: u64,
+    assigned_at: Monotonic,
+) -> Body {
     Body {
         hosted,
         committed: BTreeMap::new(),
@@ -415,6 +429,8 @@ fn new_body(hosted: Box<dyn Hosted>, epoch_floor: u64, assigned_at: Monotonic) -
         assigned_at,
         restored_at: assigned_at,
         asking: BTreeMap::new(),
+        devices: links.devices.clone(),
+        routes: Arc::new(RwLock::new(links.routes.clone())),
         tried_upto: 0,
     }
 }

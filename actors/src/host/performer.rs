@@ -312,6 +312,13 @@ impl Perform for Performer {
                     restart_may_help,
                 });
             }
+            Effect::Reroute(table) => self.reroute(&table),
+            Effect::ShowReconfiguration(reconfiguration) => {
+                self.tell_agent(FromHost::Reconfigured {
+                    element: self.id().clone(),
+                    reconfiguration,
+                });
+            }
             Effect::Stop => self.stop(),
             Effect::Prove => self.prove(role),
             Effect::Flush => self.flush(role),

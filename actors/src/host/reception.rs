@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use lamplighter_policies::physical_world::{Validity, earliest};
@@ -51,7 +51,7 @@ pub(super) enum Aside {
 
 /// The receiving end of one element's bindings.
 pub(super) struct Door {
-    pub(super) routes: BTreeMap<String, Vec<Route>>,
+    pub(super) routes: Arc<RwLock<BTreeMap<String, Vec<Route>>>>,
     pub(super) role: Role<Input>,
     pub(super) receipts: Receipts,
     pub(super) aside: mpsc::Sender<Aside>,
@@ -97,7 +97,8 @@ impl Receipts {
 impl Door {
     pub(super) fn receive(&self, incoming: &Incoming) -> Reception {
         let mut reception = Reception::Done;
-        for route in self.routes.get(&incoming.topic).into_iter().flatten() {
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        for route in routes.get(&incoming.topic).into_iter().flatten() {
             match self.one(route, incoming) {
                 Reception::Done => {}
                 // A message that feeds several flows is done with when the last of them is.
@@ -115,8 +116,11 @@ impl Door {
                 valid_for,
                 identified_by,
                 stamped_by,
+                words,
             } => {
-                let payload = json::to_input(variant, &incoming.payload);
+                let said = words.as_ref().map(|words| words.report(&incoming.payload));
+                let said = said.as_deref().unwrap_or(&incoming.payload);
+                let payload = json::to_input(variant, said);
                 let payload =
                     payload.and_then(|payload| (self.accepts)(&payload).map(|()| payload));
                 let payload = match payload {

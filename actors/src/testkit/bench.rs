@@ -258,6 +258,8 @@ impl<E: Element> Bench<E> {
             | Effect::Report { .. }
             | Effect::Ready { .. }
             | Effect::Mended { .. }
+            | Effect::Reroute(_)
+            | Effect::ShowReconfiguration(_)
             | Effect::Stop
             | Effect::Prove
             | Effect::Flush

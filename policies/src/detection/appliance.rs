@@ -29,6 +29,8 @@ pub struct ApplianceWatch {
     pub appliance: EntityId,
     /// Where it reports; `None` if it never does.
     pub topic: Option<String>,
+    /// The property by which it is asked for a report.
+    pub asked_for: String,
     /// By which signals it is known to be there.
     pub liveness: Liveness,
 }

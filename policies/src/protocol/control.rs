@@ -11,7 +11,9 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::appliances::{ApplianceStatus, ApplicationState, Reconfiguration};
 use super::messages::{Callee, ElementReport, Judgement, StartCause, StartPhases};
+use crate::detection::{ApplianceVerdict, ApplianceWatch, BridgeVerdict};
 use crate::ids::EntityId;
 use crate::model::Isolation;
 use crate::restart::RestartPolicy;
@@ -126,6 +128,21 @@ pub enum ToAgent {
     Judge(Judgement),
     /// An element that one of the agent's elements calls listens here.
     Reach(Callee),
+    /// Watch these appliances, besides those that are watched.
+    Watch {
+        /// Which, and by which signals.
+        appliances: Vec<ApplianceWatch>,
+        /// How to hear them, encoded by the shell.
+        #[serde(with = "serde_bytes")]
+        access: Vec<u8>,
+    },
+    /// Who serves in the places of the appliances of an element.
+    Reconfigure {
+        /// Which element.
+        element: EntityId,
+        /// Who.
+        reconfiguration: Reconfiguration,
+    },
 }
 
 /// What is done about a failed element.
@@ -177,6 +194,28 @@ pub enum FromAgent {
     Stopped,
     /// An element of the agent takes calls here; said again after each registration.
     Listening(Callee),
+    /// What is thought of an appliance; said again before each registration.
+    Judged {
+        /// Which.
+        appliance: EntityId,
+        /// What.
+        verdict: ApplianceVerdict,
+    },
+    /// What is thought of a bridge; said again before each registration.
+    JudgedBridge {
+        /// The topic on which it speaks.
+        bridge: String,
+        /// What.
+        verdict: BridgeVerdict,
+    },
+    /// Who serves in the places of an element's appliances, as its log has it; said again before each
+    /// registration.
+    Reconfigured {
+        /// Which element.
+        element: EntityId,
+        /// Who.
+        reconfiguration: Reconfiguration,
+    },
 }
 
 /// How far an element is.
@@ -285,6 +324,8 @@ pub enum Ask {
     Stop,
     /// Say what became of a command of unknown fate.
     Judge(Judgement),
+    /// How are the appliances?
+    Appliances,
 }
 
 /// Manager to operator.
@@ -312,6 +353,15 @@ pub enum Answer {
     Judged,
     /// Every agent has stopped.
     Stopped,
+    /// A part of the appliances; the last part says so.
+    Appliances {
+        /// Some of them, in the order of their ids.
+        appliances: Vec<ApplianceStatus>,
+        /// How the application is.
+        application: ApplicationState,
+        /// Whether more follows.
+        more: bool,
+    },
     /// It cannot be done.
     Refused {
         /// Why, and what to do about it.

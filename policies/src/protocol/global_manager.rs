@@ -11,9 +11,10 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::control::{
-    Answer, Ask, Assignment, Decision, ElementState, ElementStatus, FromAgent, Injection,
-    PlacedStatus, ToAgent,
+    Answer, Ask, Assignment, Decision, ElementState, ElementStatus, FromAgent, PlacedStatus,
+    ToAgent,
 };
+use appliances::Appliances;
 use callees::Callees;
 
 use crate::ids::EntityId;
@@ -22,6 +23,8 @@ use crate::model::{Isolation, Topology};
 use crate::time::{Monotonic, Now};
 
 mod answers;
+mod appliances;
+mod asking;
 mod callees;
 #[cfg(test)]
 mod tests;
@@ -113,6 +116,7 @@ pub struct GlobalManager {
     last_query: u64,
     stopping: Option<Stopping>,
     callees: Callees,
+    appliances: Appliances,
 }
 
 /// The agent of a server, while connected.
@@ -172,6 +176,7 @@ impl GlobalManager {
             last_query: 0,
             stopping: None,
             callees: Callees::new(topology, placement),
+            appliances: Appliances::new(topology),
         }
     }
 
@@ -210,7 +215,13 @@ impl GlobalManager {
         effects.push(Effect::TellAgent(connection, orders));
     }
 
-    fn agent_told(&mut self, connection: ConnectionId, told: FromAgent, effects: &mut Vec<Effect>) {
+    fn agent_told(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        told: FromAgent,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some((server, agent)) = agent_at(&mut self.servers, connection) else {
             return;
         };
@@ -222,6 +233,7 @@ impl GlobalManager {
                 for status in hosted {
                     self.took(&server, status);
                 }
+                self.appliances_of(now, &server, connection, effects);
                 if self.stopping.is_some() {
                     effects.push(Effect::TellAgent(connection, ToAgent::Stop));
                 } else {
@@ -270,6 +282,9 @@ impl GlobalManager {
                 let server = server.clone();
                 self.listening(&server, callee, effects);
             }
+            told @ (FromAgent::Judged { .. }
+            | FromAgent::JudgedBridge { .. }
+            | FromAgent::Reconfigured { .. }) => self.told_of_appliances(told, effects),
         }
     }
 
@@ -299,72 +314,6 @@ impl GlobalManager {
         }
         self.answer_queries(None, effects);
         self.stop_further(effects);
-    }
-
-    fn asked(&mut self, now: Now, by: ConnectionId, ask: Ask, effects: &mut Vec<Effect>) {
-        match ask {
-            Ask::Status => {
-                self.last_query += 1;
-                let request = self.last_query;
-                let awaited: BTreeSet<_> = self.connections().collect();
-                let ask = |agent: &_| Effect::TellAgent(*agent, ToAgent::Report { request });
-                effects.extend(awaited.iter().map(ask));
-                let query = Query {
-                    asked_by: by,
-                    awaited,
-                    deadline: now.monotonic + STATUS_TIMEOUT,
-                };
-                self.queries.insert(request, query);
-                self.answer_queries(None, effects);
-            }
-            Ask::AwaitReady => {
-                self.awaiting_ready.insert(by);
-                self.answer_ready(effects);
-            }
-            Ask::Inject { element, injection } => {
-                let answer = match self.inject(&element, injection, effects) {
-                    Ok(()) => Answer::Injected,
-                    Err(reason) => Answer::Refused { reason },
-                };
-                effects.push(Effect::Answer(by, answer));
-            }
-            Ask::Judge(judgement) => self.judge(by, judgement, effects),
-            Ask::Stop => {
-                self.stop(now, effects);
-                if let Some(stopping) = &mut self.stopping {
-                    stopping.asked_by.insert(by);
-                }
-                self.stop_further(effects);
-            }
-        }
-    }
-
-    fn inject(
-        &self,
-        element: &EntityId,
-        injection: Injection,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), String> {
-        if !self.allow_inject {
-            return Err(
-                "faults may not be injected into this application; set allow_inject".into(),
-            );
-        }
-        let placed = self.elements.get(element);
-        let placed = placed.ok_or_else(|| format!("the topology has no element {element}"))?;
-        if placed.status.state != ElementState::Running {
-            return Err(format!(
-                "{element} does not run now, so nothing can break it"
-            ));
-        }
-        let agent = self.servers.get(&placed.server).and_then(Option::as_ref);
-        let agent = agent.ok_or_else(|| format!("the agent of {} is away", placed.server))?;
-        let inject = ToAgent::Inject {
-            element: element.clone(),
-            injection,
-        };
-        effects.push(Effect::TellAgent(agent.connection, inject));
-        Ok(())
     }
 
     fn stop(&mut self, now: Now, effects: &mut Vec<Effect>) {
@@ -423,7 +372,7 @@ impl Machine for GlobalManager {
             Input::AgentTold {
                 connection,
                 message,
-            } => self.agent_told(connection, message, effects),
+            } => self.agent_told(now, connection, message, effects),
             Input::OperatorAsked { connection, ask } => self.asked(now, connection, ask, effects),
             Input::ConnectionLost(connection) => self.connection_lost(connection, effects),
             Input::DeployOrdered { server, assignment } => {
@@ -457,11 +406,13 @@ impl Machine for GlobalManager {
             .filter(|s| s.finish || !s.asked_by.is_empty());
         queries
             .chain(finishing.map(|stopping| stopping.deadline))
+            .chain(self.appliances.next_deadline())
             .min()
     }
 
     fn wake(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.answer_queries(Some(now.monotonic), effects);
+        self.learn_no_longer(now.monotonic, effects);
         if self
             .stopping
             .as_ref()

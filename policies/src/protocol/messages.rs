@@ -9,6 +9,7 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::appliances::Reconfiguration;
 use crate::ids::EntityId;
 use crate::physical_world::{Causes, Position};
 use crate::state_saving::{Lost, Orphaned, Verdict};
@@ -163,6 +164,13 @@ pub enum ToHost {
     Reach(Callee),
     /// A person says what became of a command of unknown fate.
     Judge(Judgement),
+    /// Who serves in the places of the element's appliances.
+    Reconfigure {
+        /// Which element.
+        element: EntityId,
+        /// Who.
+        reconfiguration: Reconfiguration,
+    },
 }
 
 /// What a person says of a command of unknown fate.
@@ -304,6 +312,13 @@ pub enum FromHost {
     },
     /// The element takes calls here.
     Listening(Callee),
+    /// Who serves in the places of the element's appliances, as its log has it.
+    Reconfigured {
+        /// Which element.
+        element: EntityId,
+        /// Who.
+        reconfiguration: Reconfiguration,
+    },
 }
 
 /// The version of all messages of this module; both ends must speak the same.

@@ -1,5 +1,6 @@
 //! The roles as machines, and what they tell each other.
 
+pub mod appliances;
 pub mod cell;
 pub mod control;
 pub mod fog_agent;

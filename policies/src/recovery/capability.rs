@@ -2,11 +2,12 @@
 //! 4.2.4, footnote 2).
 
 use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::model::{ActuationClass, Appliance, Domain};
+use crate::model::{ActuationClass, Appliance, Domain, Property};
 
 /// What an appliance can do, by the name of the capability.
 pub type Capabilities = BTreeMap<String, Capability>;
@@ -67,22 +68,32 @@ impl fmt::Display for Lack {
 #[must_use]
 pub fn capabilities(appliance: &Appliance) -> Capabilities {
     let mut all = Capabilities::new();
-    let named = appliance.model.properties.values();
-    // A step says how to change a capability, not which values it has.
-    let states =
-        named.filter(|property| !property.capability.is_empty() && property.relative.is_none());
-    for property in states {
+    // A relative command is another way to say what an absolute property stands for.
+    let absolute = |property: &&Property| property.relative.is_none();
+    let properties = appliance.model.properties.values().filter(absolute);
+    for property in properties.filter(|property| !property.capability.is_empty()) {
+        let taken = property.access.is_taken();
         let capability = Capability {
-            taken: property.access.is_taken(),
+            taken,
             shown: property.access.is_shown(),
             domain: Some(property.domain.clone()),
             class: property.class,
         };
-        let known = all
-            .entry(property.capability.clone())
-            .or_insert_with(|| capability.clone());
-        known.taken |= capability.taken;
-        known.shown |= capability.shown;
+        match all.entry(property.capability.clone()) {
+            Entry::Vacant(place) => {
+                place.insert(capability);
+            }
+            Entry::Occupied(mut known) => {
+                let known = known.get_mut();
+                known.shown |= capability.shown;
+                // Where one property takes and another only shows, what is taken says which values.
+                if taken && !known.taken {
+                    known.taken = true;
+                    known.domain = capability.domain;
+                    known.class = capability.class;
+                }
+            }
+        }
     }
     for function in &appliance.functions {
         all.entry(function.clone()).or_insert(Capability {

@@ -9,7 +9,8 @@ pub mod substitution;
 pub mod translation;
 
 pub use capability::{Capabilities, Capability, Lack, capabilities, missing, needed, provides};
+pub(crate) use substitution::servers_of;
 pub use substitution::{
-    Decision, Kind, Rejection, Situation, Standing, decide, find_substitute, kind_of,
+    Decision, Kind, Rejection, Situation, Standing, candidates, decide, find_substitute, kind_of,
 };
-pub use translation::{Loss, Translated, translate};
+pub use translation::{Loss, Translated, counterparts, translate};

@@ -156,7 +156,7 @@ pub fn kind_of(appliance: &Appliance) -> Option<Kind> {
             Some(Kind::Lock)
         } else if has("cover") {
             Some(Kind::Cover)
-        } else if has("climate") || has("setpoint") {
+        } else if has("climate") || has("setpoint") || has("heating-setpoint") {
             Some(Kind::Climate)
         } else {
             // What only goes on and off may be anything: its model's name says that it is a light.
@@ -206,6 +206,29 @@ pub fn find_substitute(situation: Situation<'_>, appliance: &EntityId) -> Decisi
         reserved.entry(by.clone()).or_default().push(place);
     }
     find_in(situation, appliance, &reserved)
+}
+
+/// Who could take the place of `appliance` by what the topology says, whatever has failed.
+#[must_use]
+pub fn candidates(topology: &Topology, appliance: &EntityId) -> BTreeSet<EntityId> {
+    let Some(failed) = topology.appliances.get(appliance) else {
+        return BTreeSet::new();
+    };
+    let nobody = BTreeSet::new();
+    let situation = Situation {
+        topology,
+        failed: &nobody,
+        unreachable: &nobody,
+        servers_away: &nobody,
+        standing: &Standing::new(),
+    };
+    let needs = needed(failed);
+    let admitted = |(id, candidate): &(&EntityId, &Appliance)| {
+        let pair = ((appliance, failed), (*id, *candidate));
+        *id != appliance && admit(situation, pair.0, pair.1, &needs, &Reserved::new()).is_ok()
+    };
+    let others = topology.appliances.iter().filter(admitted);
+    others.map(|(id, _)| id.clone()).collect()
 }
 
 /// By substitute, whose places it has been given, and for which capabilities it is commanded there.
@@ -310,7 +333,10 @@ fn admit(
     if situation.failed.contains(id) {
         return Err(Rejection::Failed);
     }
-    if situation.unreachable.contains(id) || !is_reachable(situation, id, candidate) {
+    // Who stands in already is reached as it has been, whichever agent is away for a while.
+    let stands_in = situation.standing.get(failed_id) == Some(id);
+    let reached = stands_in || is_reachable(situation, id, candidate);
+    if situation.unreachable.contains(id) || !reached {
         return Err(Rejection::Unreachable);
     }
     if is_bridge(situation.topology, candidate) {

@@ -79,11 +79,11 @@ pub fn translate(from: &DeviceModel, to: &DeviceModel, properties: &Properties) 
     translated
 }
 
-/// Which of the properties of `to` stand for something that `from` has.
+/// Which of the properties of `to` stand for these of `from`.
 #[must_use]
-pub fn counterparts(from: &DeviceModel, to: &DeviceModel) -> BTreeSet<String> {
-    let names = from.properties.keys();
+pub fn counterparts(from: &DeviceModel, to: &DeviceModel, names: &[String]) -> BTreeSet<String> {
     names
+        .iter()
         .filter_map(|name| counterpart(from, to, name))
         .map(|(name, _)| name)
         .collect()
@@ -106,7 +106,12 @@ fn counterpart<'a>(
     let stands = |property: &Property| {
         !known.capability.is_empty()
             && property.capability == known.capability
-            && (!known.access.is_taken() || property.access.is_taken())
+            && known.relative.is_some() == property.relative.is_some()
+            && if known.access.is_taken() {
+                property.access.is_taken()
+            } else {
+                property.access.is_shown()
+            }
     };
     if let Some(property) = same_name.filter(|property| stands(property)) {
         return Some((name.to_string(), Some(property)));

@@ -13,6 +13,7 @@ mod tests;
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
@@ -130,6 +131,12 @@ impl Commands {
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.desired.len() + self.queue.waiting()
+    }
+
+    /// Drops the oldest of the commands that go by themselves and have not begun, until at most `max`
+    /// are left, and returns them.
+    pub fn keep_newest(&mut self, max: usize) -> Vec<Command> {
+        self.queue.keep_newest(max)
     }
 
     /// The commands of which nobody knows whether they were carried out, until a person says so.

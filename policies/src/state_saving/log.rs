@@ -10,6 +10,7 @@ use super::{CallId, CallOutcome};
 use crate::ids::EntityId;
 use crate::model::Value;
 use crate::physical_world::{Causes, EventId, Key, Position};
+use crate::protocol::appliances::Reconfiguration;
 use crate::time::WallClock;
 
 /// Something that arrived on a binding.
@@ -164,6 +165,9 @@ pub enum Record {
     /// Records that were only local are lost: what the element says from here on is of a new lineage.
     #[serde(rename = "l")]
     Lost(Lost),
+    /// It was decided who serves in the places of appliances.
+    #[serde(rename = "p")]
+    Reconfigured(Reconfiguration),
 }
 
 /// What is known of records that were lost with a server.

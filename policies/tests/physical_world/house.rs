@@ -437,6 +437,7 @@ impl House {
                 let number = usize::try_from(receipt).expect("few");
                 self.reports[number].logged = true;
             }
+            Effect::Reroute(_) | Effect::ShowReconfiguration(_) => {}
             unexpected @ (Effect::Send { .. }
             | Effect::Bury { .. }
             | Effect::Report { .. }

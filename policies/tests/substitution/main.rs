@@ -13,6 +13,7 @@ use lamplighter_policies::recovery::{
 };
 use proptest::prelude::*;
 
+mod deciding;
 mod house;
 
 use house::{house, id, lamp, with_functions};

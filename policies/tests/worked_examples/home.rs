@@ -322,6 +322,8 @@ impl Home {
             | Effect::ReportLost(_)
             | Effect::ReportOrphaned(_)
             | Effect::Prove
+            | Effect::Reroute(_)
+            | Effect::ShowReconfiguration(_)
             | Effect::Stop) => panic!("{unexpected:?}"),
         }
     }

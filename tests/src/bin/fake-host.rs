@@ -46,6 +46,8 @@ impl Application for Fake {
                     started(&spec, element, epoch)
                 }
                 ToHost::Prepare { .. } | ToHost::Judge(_) | ToHost::Reach(_) => continue,
+                // It has no log to write this to.
+                ToHost::Reconfigure { .. } => continue,
                 ToHost::Report { request } => {
                     for (element, epoch) in &elements {
                         assert!(outbox.send(report(request, element, *epoch)));

@@ -152,6 +152,7 @@ pub(super) fn fields_of(meta: &Meta) -> Fields {
         part("@calls", &meta.calls),
         part("@losses", &meta.losses),
         part("@orphaned", &meta.orphaned),
+        part("@reconfiguration", &meta.reconfiguration),
     ])
 }
 
@@ -173,6 +174,7 @@ pub(super) fn meta_of(fields: &Fields) -> Meta {
         calls: part(fields, "@calls"),
         losses: part(fields, "@losses"),
         orphaned: part(fields, "@orphaned"),
+        reconfiguration: part(fields, "@reconfiguration"),
     }
 }
 

@@ -54,6 +54,7 @@ impl Watching {
         let watch = |(name, liveness): &(&str, Liveness)| ApplianceWatch {
             appliance: id(name),
             topic: None,
+            asked_for: "state".into(),
             liveness: liveness.clone(),
         };
         let all = all.iter().map(watch).collect();

@@ -124,6 +124,7 @@ impl Cell {
             | Record::Begun(_)
             | Record::Done(_)
             | Record::Judged(_)
+            | Record::Reconfigured(_)
             | Record::Reverted(_) => false,
             Record::Lost(_) | Record::CallEnded { .. } | Record::Withdrawn { .. } => false,
         };
@@ -332,6 +333,7 @@ impl Cell {
             Record::Judged(_) | Record::Reverted(_) => None,
             Record::CallEnded { .. } | Record::Withdrawn { .. } => None,
             Record::Lost(_) => None,
+            Record::Reconfigured(_) => None,
         };
         let in_flight = self.log.in_flight.iter().flat_map(|batch| &batch.records);
         let mut on_their_way = in_flight.chain(&self.log.waiting).filter_map(on_its_way);
@@ -481,5 +483,7 @@ fn size(record: &Record) -> usize {
         Record::Lost(lost) => lost.reason.len(),
         Record::Begun(_) | Record::Done(_) | Record::Judged(_) | Record::Reverted(_) => 0,
         Record::CallEnded { .. } | Record::Withdrawn { .. } => 0,
+        // A table has an entry for each appliance that failed, and their ids are short.
+        Record::Reconfigured(table) => 256 * table.served.len(),
     }
 }

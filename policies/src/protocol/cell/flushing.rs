@@ -330,6 +330,7 @@ pub(super) fn newest_lineage(lineage: u32, record: &Record) -> u32 {
         | Record::Judged(_)
         | Record::Reverted(_)
         | Record::CallEnded { .. }
-        | Record::Withdrawn { .. } => lineage,
+        | Record::Withdrawn { .. }
+        | Record::Reconfigured(_) => lineage,
     }
 }

@@ -66,6 +66,9 @@ impl Cell {
             Record::CallEnded { call, outcome } => {
                 self.offer_ended(index, logged_at, (call, outcome), effects);
             }
+            Record::Reconfigured(reconfiguration) => {
+                self.fold_reconfigured(now, (index, logged_at), reconfiguration, effects);
+            }
             Record::Begun(begun) => {
                 self.log.handled = index;
                 for begun in begun {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::Explanation;
 use crate::ids::EntityId;
 use crate::physical_world::{EventId, Position, World};
+use crate::protocol::appliances::{PlaceChange, Reconfiguration};
 use crate::protocol::messages::{ElementReport, Envelope};
 use crate::state_saving::{
     Batch, CallId, CallOutcome, CallWish, Calls, Command, Lost, Orphaned, Properties, Record,
@@ -160,6 +161,8 @@ pub enum Input {
         /// What it said.
         cause: Cause,
     },
+    /// It was decided who serves in the places of the element's appliances.
+    Reconfigured(Reconfiguration),
 }
 
 /// What a device said.
@@ -242,6 +245,9 @@ pub struct Meta {
     /// What was received of sources that lost it, oldest first; the newest few.
     #[serde(default)]
     pub orphaned: Vec<Orphaned>,
+    /// Who serves in the places of the element's appliances.
+    #[serde(default)]
+    pub reconfiguration: Box<Reconfiguration>,
 }
 
 /// What a handler asked for.
@@ -338,6 +344,11 @@ pub enum TaskInput {
         id: EventId,
         /// When it was answered.
         occurred_at: WallClock,
+    },
+    /// Who serves in the places of appliances has changed.
+    Reconfigured {
+        /// How.
+        changes: Vec<PlaceChange>,
     },
 }
 
@@ -461,4 +472,9 @@ pub enum Effect {
     /// Ask the store whether we still own the element; answer with [`Input::Proven`] or
     /// [`Input::NotProven`].
     Prove,
+    /// Speak to whoever serves in the places of appliances, in its own words, and hear it; also again
+    /// for what holds already.
+    Reroute(Reconfiguration),
+    /// Tell those who decide who serves where by the log.
+    ShowReconfiguration(Reconfiguration),
 }

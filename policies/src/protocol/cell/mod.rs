@@ -18,6 +18,7 @@ mod outgoing;
 mod recovering;
 mod settings;
 mod showing;
+mod substituting;
 #[cfg(test)]
 mod tests;
 mod world;
@@ -29,7 +30,9 @@ use core::time::Duration;
 
 pub use explanation::{Explanation, FlowExplanation, Held, Overridden, TimerFate};
 pub use input::{Cause, Effect, Emitted, Handled, Input, Meta, Restored, Sensed, Task, TaskInput};
-pub use settings::{CallLink, CellSettings, InboundLink, OutboundLink, ServedLink, Source, Target};
+pub use settings::{
+    CallLink, CellSettings, InboundLink, OutboundLink, Place, ServedLink, Source, Target,
+};
 
 use calling::{Caller, Calling};
 
@@ -38,6 +41,7 @@ use self::flushing::Flushing;
 use self::showing::Showing;
 use self::world::Surroundings;
 
+use self::substituting::Substituting;
 use crate::ids::EntityId;
 use crate::machine::Machine;
 use crate::physical_world::{Causes, EventId, Lease, Position};
@@ -104,6 +108,8 @@ pub struct Cell {
     /// Until when commands may leave.
     lease: Lease,
     lease_deadline: Option<Monotonic>,
+    /// Who serves in the places of appliances.
+    substituting: Substituting,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,7 +172,7 @@ enum Answer {
     Failed,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Handling {
     index: u64,
     logged_at: WallClock,
@@ -278,6 +284,7 @@ impl Cell {
             reported_losses_upto: 0,
             lease: Lease::new(settings.lease),
             lease_deadline: None,
+            substituting: Substituting::default(),
             settings,
         }
     }
@@ -332,7 +339,14 @@ impl Cell {
     #[must_use]
     pub fn unacknowledged(&self) -> usize {
         let kept: usize = self.outboxes.values().map(Outbox::unacknowledged).sum();
-        kept + self.commands.values().map(Commands::waiting).sum::<usize>()
+        // What waits for an appliance that failed has a limit of its own and holds nothing up.
+        let served = self
+            .commands
+            .iter()
+            .filter(|(link, _)| !self.is_unserved(link));
+        kept + served
+            .map(|(_, commands)| commands.waiting())
+            .sum::<usize>()
     }
 
     /// Lets a device speak that the topology did not name; for test benches.
@@ -404,6 +418,9 @@ impl Machine for Cell {
             }
             Input::Connected => self.connected(now, effects),
             Input::StopRequested => self.stop(effects),
+            Input::Reconfigured(reconfiguration) => {
+                self.reconfigured(now, reconfiguration, effects);
+            }
             Input::Doubted { link, position } => self.doubted(now, &link, position, effects),
             Input::Judged {
                 link,

@@ -41,6 +41,7 @@ impl Cell {
                             outbox.put(position, handling.logged_at, expires_at, causes, payload);
                         }
                     }
+                    Target::Appliance(appliance) if self.is_out_of_service(appliance) => {}
                     Target::Appliance(appliance) => {
                         let now_or_never = handling.immediate && declared.is_none();
                         let asked = Asked {
@@ -54,6 +55,7 @@ impl Cell {
                         };
                         let (link, appliance) = (link.id.clone(), appliance.clone());
                         self.command(&link, &appliance, asked, effects);
+                        self.limit_waiting(&link, effects);
                     }
                 }
             }
@@ -90,7 +92,8 @@ impl Cell {
 
     /// Sends the next command to an appliance, if none is on its way.
     pub(super) fn actuate(&mut self, now: Now, link: &str, effects: &mut Vec<Effect>) {
-        if !self.is_live() || !self.connected || !self.showing.is_open(link) {
+        let open = self.showing.is_open(link) && !self.is_unserved(link);
+        if !self.is_live() || !self.connected || !open {
             return;
         }
         let waits = self.commands.get(link).is_some_and(|c| c.waiting() > 0);
@@ -261,6 +264,7 @@ impl Cell {
             self.show_all(now, effects);
             let (replayed, took) = self.replayed;
             effects.push(Effect::Ready { replayed, took });
+            self.show_reconfiguration(effects);
         }
         self.send(now, effects);
     }

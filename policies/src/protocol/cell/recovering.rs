@@ -39,6 +39,7 @@ impl Cell {
         self.checkpoint.under_way = None;
         self.checkpoint.initial_missing = meta.lineage == 0;
         self.restore_meta(meta);
+        self.reroute(effects);
         self.log.ready.clear();
         self.log.handling = None;
         self.log.head = head;
@@ -77,9 +78,11 @@ impl Cell {
             world,
             explanation,
             calls,
+            reconfiguration,
             ..
         } = meta;
         self.surroundings.restore(world);
+        self.substituting.restore(*reconfiguration);
         if !self.announced {
             self.explanation = explanation.map(|explanation| *explanation);
         }
@@ -136,6 +139,7 @@ impl Cell {
             }
             Record::Begun(_) | Record::Done(_) | Record::Lost(_) => {}
             Record::Judged(_) | Record::Reverted(_) => {}
+            Record::Reconfigured(reconfiguration) => self.substituting.is_logged(reconfiguration),
             Record::CallEnded { call, .. } => self.calling.open.on_its_way(*call),
             Record::Withdrawn { binding, call } => self.calling.withdrawn(binding, *call),
         }
@@ -265,6 +269,7 @@ impl Cell {
             calls: self.calling.open.clone(),
             losses: self.losses.clone(),
             orphaned: self.orphaned.clone(),
+            reconfiguration: Box::new(self.substituting.table.clone()),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the topology says about one element, as far as its cell must know it.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::EntityId;
 use crate::model::{CheckpointPolicy, DeviceModel, Lag, OnExpired};
 use crate::restart::RestartPolicy;
+use crate::state_saving::Properties;
 
 /// All that a cell is told about its element.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,6 +21,8 @@ pub struct CellSettings {
     pub inbound: Vec<InboundLink>,
     /// The flows on which it sends.
     pub outbound: Vec<OutboundLink>,
+    /// The appliances at the other ends, in whose places others may serve.
+    pub places: BTreeMap<EntityId, Place>,
     /// What the appliances at the other ends are; one that is not here takes nothing twice.
     pub devices: BTreeMap<EntityId, DeviceModel>,
     /// The flows on which it calls.
@@ -59,6 +62,7 @@ impl CellSettings {
             element,
             inbound: Vec::new(),
             outbound: Vec::new(),
+            places: BTreeMap::new(),
             devices: BTreeMap::new(),
             calls: Vec::new(),
             served: Vec::new(),
@@ -150,4 +154,15 @@ pub struct ServedLink {
     pub id: EntityId,
     /// The link over which their replies go.
     pub replies: EntityId,
+}
+
+/// The place of an appliance, in which another may serve.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Place {
+    /// The flows that lead there.
+    pub links: BTreeSet<String>,
+    /// How the author knows it: the output ports that lead there; the bindings that only receive.
+    pub outputs: BTreeSet<String>,
+    /// The command that leaves it harmless.
+    pub safe_state: Option<Properties>,
 }

@@ -71,6 +71,9 @@ impl Cell {
     /// one command, and none if it says that it shows it already. Whatever waited to be sent to it
     /// and is not part of that is dropped.
     pub fn show_target(&mut self, now: Now, link: &str, effects: &mut Vec<Effect>) {
+        if self.is_unserved(link) {
+            return;
+        }
         let Some(appliance) = self.appliance_of(link).cloned() else {
             return;
         };

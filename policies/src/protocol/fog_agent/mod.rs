@@ -12,6 +12,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::detection::{ApplianceVerdict, ApplianceWatch, BridgeVerdict};
 use crate::ids::EntityId;
 use crate::machine::Machine;
 use crate::model::Isolation;
@@ -20,11 +21,13 @@ use crate::protocol::messages::{FromHost, Judgement, PROTOCOL_VERSION, ToHost};
 use crate::restart::{RestartHistory, RestartPolicy};
 use crate::time::{Monotonic, Now};
 
+use appliances::Appliances;
 use callees::Callees;
 use hosted::{Hosted, Phase};
 use hosts::Hosts;
 pub use hosts::{EXIT_TIMEOUT, HELLO_TIMEOUT, HostId};
 
+mod appliances;
 mod callees;
 mod end;
 mod hosted;
@@ -87,6 +90,10 @@ pub enum Input {
     },
     /// Whoever started the agent is gone, or wants it to stop.
     StopRequested,
+    /// What its monitor thinks of an appliance.
+    ApplianceJudged(EntityId, ApplianceVerdict),
+    /// What its monitor thinks of a bridge.
+    BridgeJudged(String, BridgeVerdict),
 }
 
 /// What a fog agent asks for.
@@ -109,6 +116,13 @@ pub enum Effect {
     Report(FromAgent),
     /// Everything has stopped: end the agent.
     Finish,
+    /// Have the monitor watch these, besides those that it watches.
+    Watch {
+        /// Which, and by which signals.
+        appliances: Vec<ApplianceWatch>,
+        /// How to hear them, for the shell to decode.
+        access: Vec<u8>,
+    },
 }
 
 /// The fog agent of one server.
@@ -124,6 +138,7 @@ pub struct FogAgent {
     reporting: Option<Reporting>,
     stopping: Stopping,
     callees: Callees,
+    appliances: Appliances,
 }
 
 /// A report under way.
@@ -157,6 +172,7 @@ impl FogAgent {
             reporting: None,
             stopping: Stopping::No,
             callees: Callees::default(),
+            appliances: Appliances::default(),
         }
     }
 
@@ -182,6 +198,13 @@ impl FogAgent {
             ToAgent::Stop => self.stop(now, effects),
             ToAgent::Judge(judgement) => self.judge(judgement, effects),
             ToAgent::Reach(callee) => self.reach(callee, effects),
+            ToAgent::Watch { appliances, access } => {
+                effects.push(Effect::Watch { appliances, access });
+            }
+            ToAgent::Reconfigure {
+                element,
+                reconfiguration,
+            } => self.reconfigure(element, reconfiguration, effects),
         }
     }
 
@@ -196,6 +219,7 @@ impl FogAgent {
                 if let Some(hosted) = self.hosted_by(host, &element) {
                     hosted.ready(now.monotonic, host, epoch, phases);
                     self.show(&element, effects);
+                    self.tell_reconfiguration(host, &element, effects);
                     self.spawn_missing(now, effects);
                 }
             }
@@ -243,6 +267,14 @@ impl FogAgent {
             FromHost::Listening(callee) => {
                 if self.hosted_by(host, &callee.element).is_some() {
                     self.listening(callee, effects);
+                }
+            }
+            FromHost::Reconfigured {
+                element,
+                reconfiguration,
+            } => {
+                if self.hosted_by(host, &element).is_some() {
+                    self.reconfigured(element, reconfiguration, effects);
                 }
             }
         }
@@ -373,6 +405,7 @@ impl Machine for FogAgent {
         match input {
             Input::ManagerConnected => {
                 self.connected = true;
+                self.tell_of_appliances(effects);
                 let hosted = self
                     .elements
                     .iter()
@@ -394,6 +427,10 @@ impl Machine for FogAgent {
                 self.host_exited(now, host, &how, seen_at, effects);
             }
             Input::StopRequested => self.stop(now, effects),
+            Input::ApplianceJudged(appliance, verdict) => {
+                self.appliance_judged(appliance, verdict, effects);
+            }
+            Input::BridgeJudged(bridge, verdict) => self.bridge_judged(bridge, verdict, effects),
         }
     }
 

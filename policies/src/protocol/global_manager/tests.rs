@@ -1,8 +1,9 @@
 use alloc::vec;
 
 use super::*;
+use crate::model::{Application, Broker, Detection, Durability, Store, StoreKind};
 use crate::physical_world::Position;
-use crate::protocol::control::ServerStatus;
+use crate::protocol::control::{Injection, ServerStatus};
 use crate::protocol::messages::Judgement;
 use crate::state_saving::Verdict;
 
@@ -171,6 +172,26 @@ pub(super) fn registered() -> GlobalManager {
         last_query: 0,
         stopping: None,
         callees: Callees::default(),
+        appliances: Appliances::new(&without_appliances()),
+    }
+}
+
+fn without_appliances() -> Topology {
+    Topology {
+        application: Application { name: id("house") },
+        servers: BTreeMap::new(),
+        channels: BTreeMap::new(),
+        spaces: BTreeMap::new(),
+        appliances: BTreeMap::new(),
+        elements: BTreeMap::new(),
+        bindings: BTreeMap::new(),
+        store: Store {
+            kind: StoreKind::Embedded,
+            durability: Durability::Required,
+            lease: Store::LEASE,
+        },
+        broker: Broker::Embedded,
+        detection: Detection::default(),
     }
 }
 

@@ -139,6 +139,18 @@ impl SavedQueue {
 }
 
 impl Queue {
+    pub(super) fn keep_newest(&mut self, max: usize) -> Vec<Command> {
+        let mut dropped = Vec::new();
+        while self.saved.queue.len() > max {
+            let waits = |queued: &Queued| queued.begun.is_none();
+            let Some(place) = self.saved.queue.iter().position(waits) else {
+                break;
+            };
+            dropped.extend(self.saved.queue.remove(place).map(|queued| queued.command));
+        }
+        dropped
+    }
+
     pub(super) fn saved(&self) -> &SavedQueue {
         &self.saved
     }

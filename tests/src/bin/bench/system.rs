@@ -108,6 +108,7 @@ impl System {
             | Answer::Ready { .. }
             | Answer::Judged
             | Answer::Stopped
+            | Answer::Appliances { .. }
             | Answer::Refused { .. }) => Err(format!("no panic: {other:?}").into()),
         }
     }

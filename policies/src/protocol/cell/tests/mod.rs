@@ -7,6 +7,7 @@ mod flushing;
 mod leasing;
 mod logging;
 mod recovering;
+mod substituting;
 mod validity;
 mod world;
 
@@ -61,8 +62,22 @@ fn settings() -> CellSettings {
             link("lamp", Target::Appliance(id("lamp"))),
             link("pump", Target::Appliance(id("pump"))),
         ],
+        places: [
+            (id("lamp"), place_of("lamp")),
+            (id("pump"), place_of("pump")),
+        ]
+        .into(),
         devices: [(id("lamp"), lamp()), (id("pump"), pump())].into(),
         ..CellSettings::new(id("cell"))
+    }
+}
+
+fn place_of(link: &str) -> Place {
+    let safe_state = [("state".into(), crate::model::Value::Integer(0))];
+    Place {
+        links: [link.into()].into(),
+        outputs: [link.into()].into(),
+        safe_state: Some(safe_state.into()),
     }
 }
 

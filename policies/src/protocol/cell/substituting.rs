@@ -1,0 +1,268 @@
+//! Who serves in the place of an appliance that failed, as the element's log has it (paper, 4.2.3 and
+//! 4.2.4; the configurator).
+//!
+//! The element goes on in the words of its own appliance, and its log too: whoever serves there is
+//! spoken to in its own words by the shell. The decision is logged before it acts, so that a replay
+//! finds the same places filled at the same events.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::world::Asked;
+use super::{Cell, Effect, Handling, Input, Phase, Place, TaskInput, Waiting};
+use crate::ids::EntityId;
+use crate::physical_world::Position;
+use crate::protocol::appliances::{PlaceChange, PlaceFate, Reconfiguration, Served};
+use crate::state_saving::Record;
+use crate::time::{Now, WallClock};
+
+/// The first number of a command to a safe state among what follows from one record: far behind those
+/// of the handler.
+const SAFE_STATE_FIRST: u32 = 1 << 20;
+/// How many commands that must not be merged may wait for an appliance in whose place nobody serves.
+const WAITING_MAX: usize = 64;
+
+/// Who serves where, and which decision is on its way to the log.
+#[derive(Debug, Default)]
+pub(super) struct Substituting {
+    /// As the state has folded it.
+    pub(super) table: Reconfiguration,
+    /// The newest decision that is in the log or on its way there.
+    newest: u64,
+}
+
+impl Substituting {
+    pub(super) fn restore(&mut self, table: Reconfiguration) {
+        self.newest = self.newest.max(table.epoch);
+        self.table = table;
+    }
+
+    pub(super) fn is_logged(&mut self, reconfiguration: &Reconfiguration) {
+        self.newest = self.newest.max(reconfiguration.epoch);
+    }
+
+    /// Who serves in the place of an appliance; `None` if it does itself.
+    fn served(&self, appliance: &EntityId) -> Option<&Served> {
+        self.table.served.get(appliance)
+    }
+}
+
+impl Cell {
+    /// It was decided who serves in whose place: first to the log.
+    pub(super) fn reconfigured(
+        &mut self,
+        now: Now,
+        reconfiguration: Reconfiguration,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.stop_requested {
+            return;
+        }
+        if self.phase == Phase::Starting {
+            // What the log says of it is not read yet.
+            self.held.push(Input::Reconfigured(reconfiguration));
+            return;
+        }
+        if reconfiguration.epoch <= self.substituting.newest {
+            return;
+        }
+        self.substituting.newest = reconfiguration.epoch;
+        self.log.waiting.push_back(Waiting {
+            record: Record::Reconfigured(reconfiguration),
+            receipts: Vec::new(),
+        });
+        self.append(now, effects);
+    }
+
+    /// The log says who serves in whose place: flows are re-pointed, the appliance that serves now is
+    /// shown what it is to show, and the element is told.
+    pub(super) fn fold_reconfigured(
+        &mut self,
+        now: Now,
+        (index, logged_at): (u64, WallClock),
+        reconfiguration: Reconfiguration,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.log.handled = index;
+        if reconfiguration.epoch <= self.substituting.table.epoch {
+            return;
+        }
+        let before = core::mem::replace(&mut self.substituting.table, reconfiguration);
+        effects.push(Effect::Reroute(self.substituting.table.clone()));
+        let changed = self.changed_since(&before);
+        for appliance in &changed {
+            self.give_over_doubts(appliance, effects);
+        }
+        self.bring_to_safety(now, (index, logged_at), &before, effects);
+        if self.is_live() {
+            self.show_reconfiguration(effects);
+            for appliance in &changed {
+                self.show_place(now, appliance, effects);
+            }
+        }
+        let changes = self.changes_for_author(&changed);
+        if changes.is_empty() || self.skipped.contains(&index) {
+            return;
+        }
+        let handling = Handling {
+            index,
+            logged_at,
+            what: "a reconfiguration".into(),
+            ..Handling::default()
+        };
+        self.hand_over(handling, TaskInput::Reconfigured { changes }, effects);
+    }
+
+    /// Appliances in whose places somebody else serves now than before.
+    fn changed_since(&self, before: &Reconfiguration) -> BTreeSet<EntityId> {
+        let places = self.settings.places.keys();
+        let changed = places.filter(|appliance| {
+            before.served.get(*appliance) != self.substituting.served(appliance)
+        });
+        changed.cloned().collect()
+    }
+
+    fn changes_for_author(&self, changed: &BTreeSet<EntityId>) -> Vec<PlaceChange> {
+        let mut changes = Vec::new();
+        for appliance in changed {
+            let fate = match self.substituting.served(appliance) {
+                None => PlaceFate::Recovered,
+                Some(Served::Nobody) => PlaceFate::Failed,
+                Some(Served::By(by)) => PlaceFate::Replaced(by.clone()),
+            };
+            let place = self.settings.places.get(appliance);
+            let outputs = place.into_iter().flat_map(|place| &place.outputs);
+            changes.extend(outputs.map(|output| PlaceChange {
+                output: output.clone(),
+                fate: fate.clone(),
+            }));
+        }
+        changes
+    }
+
+    /// Says again who serves where, to a shell that may not know.
+    pub(super) fn reroute(&self, effects: &mut Vec<Effect>) {
+        if self.substituting.table.epoch > 0 {
+            effects.push(Effect::Reroute(self.substituting.table.clone()));
+        }
+    }
+
+    /// Tells whoever asks for it who serves where.
+    pub(super) fn show_reconfiguration(&self, effects: &mut Vec<Effect>) {
+        if self.substituting.table.epoch > 0 {
+            let table = self.substituting.table.clone();
+            effects.push(Effect::ShowReconfiguration(table));
+        }
+    }
+
+    /// Whether nobody is there to take what goes over this flow: it waits.
+    pub(super) fn is_unserved(&self, link: &str) -> bool {
+        let mut places = self.settings.places.iter();
+        let place = places.find(|(_, place)| place.links.contains(link));
+        place.is_some_and(|(appliance, _)| {
+            self.substituting.served(appliance) == Some(&Served::Nobody)
+        })
+    }
+
+    /// Whether what handlers command to an appliance does not leave, because the application has failed.
+    /// A topic of nobody's is no actuator and is told values as before.
+    pub(super) fn is_out_of_service(&self, appliance: &EntityId) -> bool {
+        let failed = self.substituting.table.application_failed.is_some();
+        failed && self.settings.places.contains_key(appliance)
+    }
+
+    /// The appliance that serves in a place now is shown what it is to show: the state of what served
+    /// there before, as far as it still holds.
+    fn show_place(&mut self, now: Now, appliance: &EntityId, effects: &mut Vec<Effect>) {
+        for link in self.links_of(appliance) {
+            self.show_target(now, &link, effects);
+        }
+    }
+
+    /// What is on its way to the appliance that served until now, and must not be repeated, waits for a
+    /// person's word: what another device counts says nothing of it.
+    fn give_over_doubts(&mut self, appliance: &EntityId, effects: &mut Vec<Effect>) {
+        for link in self.links_of(appliance) {
+            if let Some(commands) = self.commands.get_mut(&link) {
+                commands.returned();
+            }
+            if self.is_live() {
+                self.resolve_doubt(&link, None, effects);
+            } else if let Some(commands) = self.commands.get_mut(&link)
+                && let Some(position) = commands.doubt().map(|doubt| doubt.command.position)
+            {
+                commands.give_over(position);
+            }
+        }
+    }
+
+    /// When the application fails its actuators are left harmless, and so they stay until they are
+    /// commanded again.
+    fn bring_to_safety(
+        &mut self,
+        now: Now,
+        (index, logged_at): (u64, WallClock),
+        before: &Reconfiguration,
+        effects: &mut Vec<Effect>,
+    ) {
+        let failed = |table: &Reconfiguration| table.application_failed.is_some();
+        let fails = !failed(before) && failed(&self.substituting.table);
+        let safe = |(appliance, place): (&EntityId, &Place)| {
+            let link = place.links.first()?.clone();
+            Some((appliance.clone(), link, place.safe_state.clone()?))
+        };
+        let safe: Vec<_> = self.settings.places.iter().filter_map(safe).collect();
+        for (k, (appliance, link, properties)) in (SAFE_STATE_FIRST..).zip(safe) {
+            if !fails || self.is_unserved(&link) {
+                continue;
+            }
+            if let Some(commands) = self.commands.get_mut(&link) {
+                commands.show(BTreeMap::new());
+            }
+            let asked = Asked {
+                position: Position::new(self.lineage, index, k),
+                at: logged_at,
+                holds_until: None,
+                expires_at: None,
+                properties,
+                leaves: true,
+            };
+            self.command(&link, &appliance, asked, effects);
+            self.actuate(now, &link, effects);
+        }
+    }
+
+    /// What nobody takes waits within a limit; the oldest of it is kept for people.
+    pub(super) fn limit_waiting(&mut self, link: &str, effects: &mut Vec<Effect>) {
+        if !self.is_unserved(link) {
+            return;
+        }
+        let live = self.is_live();
+        let Some(commands) = self.commands.get_mut(link) else {
+            return;
+        };
+        for dropped in commands.keep_newest(WAITING_MAX) {
+            if live {
+                effects.push(Effect::Bury {
+                    index: dropped.position.index,
+                    what: format!("command {:?} on {link}", dropped.position),
+                    cause:
+                        "its appliance failed, nobody serves in its place, and too many commands \
+                            wait for it"
+                            .into(),
+                });
+            }
+        }
+    }
+
+    fn links_of(&self, appliance: &EntityId) -> Vec<String> {
+        let place = self.settings.places.get(appliance);
+        place
+            .into_iter()
+            .flat_map(|place| &place.links)
+            .cloned()
+            .collect()
+    }
+}
