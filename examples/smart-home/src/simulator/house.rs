@@ -1,6 +1,6 @@
 //! The appliances on the broker: commands come in, are carried out and traced, reports go out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::trace::{PhysicalTrace, TraceError, TraceLine, now_us};
-use super::{APPLIANCES, DOOR_TOPIC, Device, WEMO_TOPIC, Wemo};
+use super::{APPLIANCES, DOOR_TOPIC, Device, UNPLUG_TOPIC, WEMO_TOPIC, Wemo};
 
 /// The user property by which a command says who it is.
 const ID_PROPERTY: &str = "lamplighter-id";
@@ -43,6 +43,8 @@ pub enum SimulatorError {
 pub struct Appliances {
     /// By base topic: id in the topology, and the device.
     devices: BTreeMap<&'static str, (&'static str, Device)>,
+    /// Base topics of the dead.
+    unplugged: BTreeSet<&'static str>,
     wemo: Wemo,
     trace: PhysicalTrace,
 }
@@ -60,6 +62,7 @@ impl Appliances {
             .collect();
         Self {
             devices,
+            unplugged: BTreeSet::new(),
             wemo: Wemo::default(),
             trace,
         }
@@ -71,12 +74,7 @@ impl Appliances {
         self.devices
             .keys()
             .chain([&WEMO_TOPIC])
-            .map(|topic| {
-                (
-                    format!("{topic}/availability"),
-                    json!({ "state": "online" }),
-                )
-            })
+            .map(|topic| availability(topic, "online"))
             .collect()
     }
 
@@ -92,6 +90,9 @@ impl Appliances {
     ) -> Result<Vec<Report>, TraceError> {
         let body = serde_json::from_slice(payload)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(payload).into_owned()));
+        if topic == UNPLUG_TOPIC {
+            return Ok(self.unplug(&body).into_iter().collect());
+        }
         if topic == DOOR_TOPIC {
             let report = self.wemo.door_reported(&body);
             return Ok(report
@@ -105,6 +106,9 @@ impl Appliances {
         let Some((name, device)) = self.devices.get_mut(base) else {
             return Ok(Vec::new());
         };
+        if self.unplugged.contains(base) {
+            return Ok(Vec::new());
+        }
         if verb == "set" {
             let carried_out = device.carry_out(id, &body);
             self.trace.write(&TraceLine {
@@ -118,6 +122,19 @@ impl Appliances {
         }
         Ok(vec![(base.to_owned(), device.report())])
     }
+
+    /// A device dies, and its bridge says so.
+    fn unplug(&mut self, body: &Value) -> Option<Report> {
+        let mut devices = self.devices.iter();
+        let (topic, _) = devices.find(|(_, (name, _))| body["device"] == *name)?;
+        self.unplugged.insert(topic);
+        Some(availability(topic, "offline"))
+    }
+}
+
+/// What the bridge says of a device.
+fn availability(topic: &str, state: &str) -> Report {
+    (format!("{topic}/availability"), json!({ "state": state }))
 }
 
 /// Runs the appliances on a broker until `stopped` ends; says so on `ready` once they can be told
@@ -170,7 +187,7 @@ fn subscriptions() -> Vec<Subscription> {
     APPLIANCES
         .iter()
         .flat_map(verbs)
-        .chain([DOOR_TOPIC.to_owned()])
+        .chain([DOOR_TOPIC.to_owned(), UNPLUG_TOPIC.to_owned()])
         .map(|filter| Subscription {
             filter,
             quality: QualityOfService::AtLeastOnce,
@@ -257,6 +274,24 @@ mod tests {
 
         let shown = json!({ "state": "OFF", "brightness": 110 });
         assert_eq!(reports, [("zigbee2mqtt/bedroom/hue_go".to_owned(), shown)]);
+        assert_eq!(PhysicalTrace::read(&path).unwrap(), []);
+    }
+
+    #[test]
+    fn a_device_that_is_unplugged_does_nothing_more_and_its_bridge_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("physical.jsonl");
+        let mut appliances = Appliances::new(PhysicalTrace::open(&path).unwrap());
+
+        let dies = appliances.take(UNPLUG_TOPIC, br#"{"device":"hue-lamp"}"#, None);
+        let offline = availability("zigbee2mqtt/bedroom/lamp", "offline");
+        assert_eq!(dies.unwrap(), [offline]);
+
+        for verb in ["set", "get"] {
+            let topic = format!("zigbee2mqtt/bedroom/lamp/{verb}");
+            let reports = appliances.take(&topic, br#"{"state":"ON"}"#, Some("a/0.1.0"));
+            assert_eq!(reports.unwrap(), []);
+        }
         assert_eq!(PhysicalTrace::read(&path).unwrap(), []);
     }
 

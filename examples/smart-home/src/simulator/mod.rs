@@ -29,6 +29,10 @@ pub const LOCK_TOPIC: &str = "zigbee2mqtt/hall/lock";
 /// The base topic of the medicine pump.
 pub const PUMP_TOPIC: &str = "pump/bedroom";
 
+/// Where a device is unplugged, by its id in the topology: `{ "device": "hue-lamp" }`. From then on it
+/// does nothing and says nothing; its bridge notices, and says so.
+pub const UNPLUG_TOPIC: &str = "simulator/unplug";
+
 /// The door contact, which is played from the recording, and by which the WeMo sensor knows that
 /// somebody is in the hall.
 pub const DOOR_TOPIC: &str = "zigbee2mqtt/0x0017880100fa1006";

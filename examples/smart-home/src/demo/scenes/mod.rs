@@ -1,7 +1,9 @@
-//! Scenes after the evening, where a mistake hurts: a door, a medicine pump. Each breaks the house at
+//! Scenes after the evening, where a mistake hurts: a door, a medicine pump, a lamp that
+//! dies. Each breaks the house at
 //! the worst moment, and is judged by the physical trace alone.
 
 mod door;
+mod lamp;
 mod pump;
 
 use std::time::Duration;
@@ -71,6 +73,7 @@ pub async fn play(house: &House, screen: &mut Screen) -> Result<Vec<Check>, Scen
     Ok(vec![
         door::play(&mut stage, screen).await?,
         pump::play(&mut stage, screen).await?,
+        lamp::play(&mut stage, screen).await?,
     ])
 }
 
