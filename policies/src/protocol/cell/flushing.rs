@@ -14,7 +14,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{Answer, Cause, Cell, Effect, InFlight};
+use super::{Answer, Cause, Cell, CellSettings, Effect, InFlight};
 use crate::ids::EntityId;
 use crate::model::Lag;
 use crate::physical_world::Position;
@@ -308,6 +308,14 @@ impl Cell {
         let news = index > self.reported_losses_upto;
         self.reported_losses_upto = self.reported_losses_upto.max(index);
         news
+    }
+}
+
+/// A batch that is longer than the lag could never be delivered before it is stable.
+pub(super) fn limit_batches(settings: &mut CellSettings) {
+    if let Some(lag) = settings.lag {
+        let records = usize::try_from(lag.records).unwrap_or(usize::MAX);
+        settings.records_max = settings.records_max.min(records.max(1));
     }
 }
 

@@ -213,11 +213,7 @@ impl Cell {
     /// An element that waits for its saved state.
     #[must_use]
     pub fn new(mut settings: CellSettings) -> Self {
-        if let Some(lag) = settings.lag {
-            // A batch that is longer than the lag could never be delivered before it is stable.
-            let records = usize::try_from(lag.records).unwrap_or(usize::MAX);
-            settings.records_max = settings.records_max.min(records.max(1));
-        }
+        flushing::limit_batches(&mut settings);
         let surroundings = Surroundings::new(&settings);
         let targets = |wanted: fn(&Target) -> bool| {
             settings

@@ -264,12 +264,11 @@ fn after_a_loss_what_leaves_is_of_a_new_lineage_and_what_was_said_before_stays_a
     assert_eq!(effects[0], Effect::ReportLost(lost()));
     told.tell(at(2), handled(3, "next"));
     let sent = told.tell(at(3), Input::Connected);
-    let envelopes = sent.iter().find_map(|effect| match effect {
-        Effect::Send { envelopes, .. } => Some(envelopes.clone()),
-        _ => None,
-    });
+    let is_sent = |effect: &&Effect| matches!(effect, Effect::Send { .. });
+    let Some(Effect::Send { envelopes, .. }) = sent.iter().find(is_sent) else {
+        panic!("{sent:?}")
+    };
     let places: Vec<_> = envelopes
-        .unwrap()
         .iter()
         .map(|envelope| (envelope.after, envelope.position))
         .collect();
