@@ -33,7 +33,7 @@ const APART: Duration = Duration::from_millis(1_100);
 #[derive(Debug)]
 enum Happening {
     /// For the process that was alive when it left; to another one it means nothing.
-    Told(u32, Input),
+    Told(u32, Box<Input>),
     /// A message of the source; it outlives every process.
     Arrived(Vec<Envelope>),
     /// A command on its way to a device.
@@ -231,7 +231,7 @@ impl House {
 
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::Told(process, input) if process == self.process => self.tell(input),
+            Happening::Told(process, input) if process == self.process => self.tell(*input),
             Happening::Told(..) => {}
             Happening::Arrived(envelopes) => self.tell(Input::Received {
                 link: id("in"),
@@ -346,7 +346,7 @@ impl House {
     }
 
     fn answer(&mut self, after_ms: i64, input: Input) {
-        self.later(after_ms, Happening::Told(self.process, input));
+        self.later(after_ms, Happening::Told(self.process, Box::new(input)));
     }
 
     /// The process is gone. A command that it had sent may still arrive, soon: its connection is
@@ -365,7 +365,7 @@ impl House {
         for number in sent {
             if self.dice.one_in(2) {
                 self.happenings
-                    .insert(number, Happening::Told(0, Input::Connected));
+                    .insert(number, Happening::Told(0, Box::new(Input::Connected)));
             }
         }
         let outage = match self.dice.below(3) {

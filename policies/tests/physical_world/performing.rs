@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use lamplighter_policies::model::Value;
-use lamplighter_policies::physical_world::Position;
 use lamplighter_policies::protocol::cell::{
     Cause, Effect, Emitted, Handled, Input, Task, TaskInput,
 };
@@ -178,7 +177,7 @@ impl House {
     }
 
     /// The broker lets go of what has expired on its way.
-    fn reach(&mut self, device: usize, deed: Deed) {
+    pub(super) fn reach(&mut self, device: usize, deed: Deed) {
         let (position, process) = (deed.command.position, deed.process);
         let expired = deed
             .command
@@ -195,7 +194,7 @@ impl House {
         let delay = self.delay(5);
         self.later(
             delay,
-            Happening::Told(process, Input::Settled { link, position }),
+            Happening::Told(process, Box::new(Input::Settled { link, position })),
         );
     }
 

@@ -215,28 +215,6 @@ impl Cell {
     pub fn new(mut settings: CellSettings) -> Self {
         flushing::limit_batches(&mut settings);
         let surroundings = Surroundings::new(&settings);
-        let targets = |wanted: fn(&Target) -> bool| {
-            settings
-                .outbound
-                .iter()
-                .filter(move |link| wanted(&link.target))
-        };
-        let outboxes = targets(|target| matches!(target, Target::Element))
-            .filter_map(|link| EntityId::new(&link.id).ok())
-            .chain(calling::outgoing(&settings))
-            .map(|id| (id, Outbox::default()))
-            .collect();
-        let commands = settings
-            .outbound
-            .iter()
-            .filter_map(|link| match &link.target {
-                Target::Element => None,
-                Target::Appliance(appliance) => {
-                    let model = surroundings.model(appliance);
-                    Some((link.id.clone(), Commands::new(model)))
-                }
-            })
-            .collect();
         let inbound = settings
             .inbound
             .iter()
@@ -250,8 +228,8 @@ impl Cell {
             repeats: BTreeMap::new(),
             folded_repeats: BTreeMap::new(),
             learning_repeats: false,
-            outboxes,
-            commands,
+            outboxes: outboxes(&settings),
+            commands: commands(&settings, &surroundings),
             timers: Timers::default(),
             calling: Calling::new(&settings),
             checkpoint: Checkpoint::default(),
@@ -381,6 +359,25 @@ impl Cell {
         self.revert_due(now);
         self.append(now, effects);
     }
+}
+
+fn outboxes(settings: &CellSettings) -> BTreeMap<EntityId, Outbox> {
+    let links = settings.outbound.iter();
+    let to_elements = links.filter(|link| matches!(link.target, Target::Element));
+    let ids = to_elements.filter_map(|link| EntityId::new(&link.id).ok());
+    let ids = ids.chain(calling::outgoing(settings));
+    ids.map(|id| (id, Outbox::default())).collect()
+}
+
+fn commands(settings: &CellSettings, surroundings: &Surroundings) -> BTreeMap<String, Commands> {
+    let to_appliance = |link: &OutboundLink| match &link.target {
+        Target::Element => None,
+        Target::Appliance(appliance) => {
+            let model = surroundings.model(appliance);
+            Some((link.id.clone(), Commands::new(model)))
+        }
+    };
+    settings.outbound.iter().filter_map(to_appliance).collect()
 }
 
 impl Machine for Cell {
