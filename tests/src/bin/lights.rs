@@ -36,6 +36,7 @@ impl Element for Lights {
         match event.body {
             Input::Wish { port, show, for_ms } => {
                 self.wishes += 1;
+                ctx.emit(CHANGED, format!("wish {}", self.wishes));
                 let output = match port.as_str() {
                     "first" => FIRST,
                     "second" => SECOND,

@@ -181,6 +181,7 @@ async fn an_essential_lamp_without_substitute_fails_the_application_and_all_is_m
 
     // A failed application commands nothing.
     devices.wish("third", &json!({ "state": "ON" }), None).await;
+    devices.told("wish 2", 1).await;
     devices.returns("test/a").await;
     devices.told("first recovered", 1).await;
     devices
