@@ -2,7 +2,7 @@
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::physical_world::Position;
-use lamplighter_policies::protocol::appliances::Served;
+use lamplighter_policies::protocol::appliances::{Reconfiguration, Served};
 use lamplighter_policies::state_saving::{
     Batch, Begun, CallOutcome, Event, Record, Reply, Request, Reverted, Settled, Timed, Verdict,
 };
@@ -202,25 +202,28 @@ impl Entry {
                 "lineage": lost.lineage,
                 "reason": lost.reason,
             }),
-            Record::Reconfigured(table) => {
-                let by = |served: &Served| match served {
-                    Served::By(by) => json!(by.as_str()),
-                    Served::Nobody => Value::Null,
-                };
-                let places = table.served.iter();
-                let places = places.map(|(of, served)| (of.to_string(), by(served)));
-                json!({
-                    "kind": "reconfigured",
-                    "epoch": table.epoch,
-                    "served_by": places.collect::<serde_json::Map<_, _>>(),
-                    "application_failed": table.application_failed,
-                })
-            }
+            Record::Reconfigured(table) => reconfigured(table),
         };
         entry["index"] = json!(self.index);
         entry["logged_at_us"] = json!(self.logged_at.0);
         entry
     }
+}
+
+/// Who serves in whose place, for programs.
+fn reconfigured(table: &Reconfiguration) -> Value {
+    let by = |served: &Served| match served {
+        Served::By(by) => json!(by.as_str()),
+        Served::Nobody => Value::Null,
+    };
+    let places = table.served.iter();
+    let places = places.map(|(of, served)| (of.to_string(), by(served)));
+    json!({
+        "kind": "reconfigured",
+        "epoch": table.epoch,
+        "served_by": places.collect::<serde_json::Map<_, _>>(),
+        "application_failed": table.application_failed,
+    })
 }
 
 /// An encoded input as JSON, or its bytes where JSON has no form for it. Calls and their replies
