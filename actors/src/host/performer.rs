@@ -211,14 +211,9 @@ impl Performer {
     fn end(&self, last_word: FromHost) {
         let mqtt = self.body.borrow_mut().mqtt.take();
         self.body.borrow_mut().direct = None;
-        let (around, fence) = (self.around.clone(), self.body.borrow().fence.clone());
+        let around = self.around.clone();
         let (ended, id) = (self.around.ended.clone(), self.id().clone());
         actix_rt::spawn(async move {
-            if matches!(last_word, FromHost::Stopped { .. })
-                && let Some(fence) = fence
-            {
-                close(&around.store, &fence).await;
-            }
             around.store.release().await;
             if !around.agent.send(last_word) {
                 tracing::warn!(element = %id, "the agent is not there to be told");
@@ -242,6 +237,11 @@ impl Performer {
             if !around.links.devices.is_empty() {
                 leasing::release(&body, &around).await;
             }
+            let fence = body.borrow().fence.clone();
+            if let Some(fence) = fence {
+                close(&around.store, &fence).await;
+            }
+            around.store.release().await;
             let element = around.spec.id.clone();
             let stopped = FromHost::Stopped {
                 element: element.clone(),

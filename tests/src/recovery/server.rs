@@ -103,28 +103,7 @@ impl Server {
         if !of_device.is_sorted_by(|a, b| a < b) {
             return Err(format!("readings: {of_device:?}"));
         }
-        let said = READINGS + 1..=READINGS + readings;
-        let missing: Vec<u8> = said
-            .filter(|reading| !of_device.contains(reading))
-            .collect();
-        for reading in &missing {
-            let places = self.logged.get(reading).into_iter().flatten();
-            let covered = |(before, index): &(usize, u64)| {
-                let loss = self.losses.get(*before);
-                loss.is_some_and(|loss| loss.from <= *index)
-            };
-            if !places.clone().any(covered) {
-                let places: Vec<_> = places.collect();
-                let losses = &self.losses;
-                return Err(format!(
-                    "reading {reading}, logged at {places:?}, is missing: {losses:?}"
-                ));
-            }
-        }
-        let most = self.losses.len() * usize::try_from(LAG.records).unwrap_or(usize::MAX);
-        if missing.len() > most {
-            return Err(format!("{missing:?} are missing after {:?}", self.losses));
-        }
+        self.only_reported_readings_are_missing(&of_device, readings)?;
         self.reported_as_lost()?;
         let mut folded = Fields::new();
         let mut expected = Vec::new();
@@ -168,6 +147,36 @@ impl Server {
                 outside.unknown
             )),
         }
+    }
+
+    fn only_reported_readings_are_missing(
+        &self,
+        of_device: &[u8],
+        readings: u8,
+    ) -> Result<(), String> {
+        let said = READINGS + 1..=READINGS + readings;
+        let missing: Vec<u8> = said
+            .filter(|reading| !of_device.contains(reading))
+            .collect();
+        for reading in &missing {
+            let places = self.logged.get(reading).into_iter().flatten();
+            let covered = |(before, index): &(usize, u64)| {
+                let loss = self.losses.get(*before);
+                loss.is_some_and(|loss| loss.from <= *index)
+            };
+            if !places.clone().any(covered) {
+                let places: Vec<_> = places.collect();
+                let losses = &self.losses;
+                return Err(format!(
+                    "reading {reading}, logged at {places:?}, is missing: {losses:?}"
+                ));
+            }
+        }
+        let most = self.losses.len() * usize::try_from(LAG.records).unwrap_or(usize::MAX);
+        if missing.len() > most {
+            return Err(format!("{missing:?} are missing after {:?}", self.losses));
+        }
+        Ok(())
     }
 
     /// Each loss is told, and no other.

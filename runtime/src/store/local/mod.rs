@@ -384,8 +384,9 @@ impl<S: StableStore + 'static> StableStore for LocalFirst<S> {
         delta: Delta,
     ) -> impl Future<Output = Result<(), StoreError>> + 'static {
         let upto = delta.upto;
-        let flushing = self.flush(fence);
-        let checkpointing = self.stable.checkpoint(fence, delta);
+        // The futures of some stores are large, and one of them is enough here.
+        let flushing = Box::pin(self.flush(fence));
+        let checkpointing = Box::pin(self.stable.checkpoint(fence, delta));
         let store = Arc::clone(&self.local);
         async move {
             match (flushing.await, checkpointing.await) {
