@@ -1,6 +1,7 @@
 //! What the integration tests share.
 
 pub mod application;
+pub mod clinic;
 pub mod proxy;
 pub mod recovery;
 pub mod redis_server;

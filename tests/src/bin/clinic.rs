@@ -1,5 +1,10 @@
 //! Two elements of which one calls the other: a nurse asks for a dose for every pain, and a pump gives
-//! it. Both keep all that happened and tell it on request.
+//! it. Both keep all that happened and tell it on request. Each has a gate in its handlers, where a test
+//! can hold it and kill its host.
+
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 
 use lamplighter::prelude::*;
 
@@ -33,6 +38,8 @@ const ANSWERS: Output<Answers> = Output::new("answers");
 #[derive(Serialize, Deserialize, Default)]
 #[serde(default)]
 struct Nurse {
+    /// Where it is held before it takes an answer.
+    gate: Option<PathBuf>,
     asked: Vec<(CallId, u32)>,
     answers: Vec<(u32, String)>,
 }
@@ -47,6 +54,7 @@ impl Element for Nurse {
                 self.asked.push((call, n));
             }
             Told::Dosed(answer) => {
+                pass(self.gate.as_deref());
                 let asked = self
                     .asked
                     .iter()
@@ -89,6 +97,8 @@ const GIVEN: Output<Given> = Output::new("given");
 #[derive(Serialize, Deserialize, Default)]
 #[serde(default)]
 struct Pump {
+    /// Where it is held before it gives a dose.
+    gate: Option<PathBuf>,
     given: Vec<u32>,
 }
 
@@ -109,12 +119,23 @@ impl Callable for Pump {
 
     fn call(&mut self, call: Event<Asked>, _: &mut Context<Self>) -> Result<u32, NoReply> {
         let Asked::Dose { n } = call.body;
+        pass(self.gate.as_deref());
         assert_ne!(n, POISON, "this dose is poison");
         if n >= TOO_MUCH {
             return Err(Refusal::new("that is too much").into());
         }
         self.given.push(n);
         Ok(n)
+    }
+}
+
+/// Waits while somebody listens at the gate and keeps the connection.
+fn pass(gate: Option<&Path>) {
+    if let Some(gate) = gate
+        && let Ok(mut held) = UnixStream::connect(gate)
+    {
+        // Nothing is ever said there, so this lasts until the other end is closed.
+        held.read_to_end(&mut Vec::new()).ok();
     }
 }
 

@@ -2,13 +2,16 @@
 //!
 //! The relay passes on what one device says; the collector keeps it, with what another device says to it
 //! directly, and commands two devices for each. So its host holds, of one storage, the cell of messages
-//! to an element and the cell of messages to an appliance.
+//! to an element and the cell of messages to an appliance. In another application a nurse calls a pump,
+//! which is the cell of calls to an element.
 #![allow(clippy::unwrap_used, reason = "a test that finds something else fails")]
 
+mod clinic;
 mod house;
 
 use lamplighter_tests::application::is_running;
 
+use self::clinic::Clinic;
 use self::house::{House, Storage};
 
 #[tokio::test]
@@ -55,6 +58,51 @@ async fn cell_6_volatile_messages_to_an_element_are_stable_before_they_are_deliv
 #[tokio::test]
 async fn cell_8_volatile_messages_to_an_appliance_are_logged_at_emission_and_sent_once() {
     commands_survive_a_kill(Storage::Volatile).await;
+}
+
+#[tokio::test]
+async fn cell_1_persistent_calls_are_delivered_from_the_local_log_and_carried_out_and_answered_once()
+ {
+    calls_survive_kills(Storage::Persistent).await;
+}
+
+#[tokio::test]
+async fn cell_5_volatile_calls_are_stable_before_they_are_carried_out_and_answered_once() {
+    calls_survive_kills(Storage::Volatile).await;
+}
+
+/// The host of the callee is killed in the middle of a call, then both hosts, then that of the caller
+/// before it has taken an answer that is logged.
+async fn calls_survive_kills(storage: Storage) {
+    let clinic = Clinic::start(storage).await;
+    clinic.pains(1..=5).await;
+    clinic.all_is_given_and_answered_once(5).await;
+    let is_optimistic = matches!(storage, Storage::Persistent);
+    assert_eq!(clinic.has_local_log("pump"), is_optimistic);
+    let gate = clinic.close("pump");
+    clinic.pains(6..=10).await;
+    let held = clinic.held(&gate).await;
+    clinic.pains(11..=15).await;
+    clinic.calls_wait(5).await;
+    clinic.kill("pump").await;
+    drop((held, gate));
+    clinic.all_is_given_and_answered_once(15).await;
+    let gate = clinic.close("pump");
+    clinic.pains(16..=20).await;
+    let held = clinic.held(&gate).await;
+    clinic.pains(21..=25).await;
+    clinic.calls_wait(5).await;
+    clinic.kill("nurse").await;
+    clinic.kill("pump").await;
+    drop((held, gate));
+    clinic.all_is_given_and_answered_once(25).await;
+    let gate = clinic.close("nurse");
+    clinic.pains(26..=35).await;
+    let held = clinic.held(&gate).await;
+    clinic.kill("nurse").await;
+    drop((held, gate));
+    clinic.all_is_given_and_answered_once(35).await;
+    clinic.stop().await;
 }
 
 /// What must not be repeated is not, and every command that may be told apart arrives.
