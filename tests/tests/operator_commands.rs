@@ -91,6 +91,30 @@ async fn see_all_of(store: &str) {
     assert!(cause.contains("it was frightened"), "{cause}");
     assert_eq!(up.shown(&["dead-letters", "counter", "--json"]), letters);
 
+    refuses_what_is_not_there(&up);
+    let checked = up.run(&["store", "check"]);
+    assert!(checked.status.success(), "{checked:?}");
+
+    up.stop().await;
+    if store.is_empty() {
+        // Nothing runs: the files themselves are read. The last checkpoint has emptied the log.
+        assert_eq!(up.shown(&["state", "counter", "--json"]), state);
+        assert_eq!(up.shown(&["log", "counter", "--json"]), json!([]));
+        assert_eq!(up.shown(&["dead-letters", "--json"]), letters);
+        let explained = up.shown(&["explain", "counter", "--json"]);
+        assert_eq!(explained["element"], "counter");
+        let recovery = &explained["recovery"];
+        assert!(recovery["replayed"].as_u64() > Some(0), "{explained}");
+        let stopped = up.words(&["ack", "counter", "1.1.0"]);
+        assert!(stopped.contains("nothing runs in "), "{stopped}");
+    } else {
+        let away = up.words(&["state", "counter"]);
+        assert!(away.contains("the store is out of reach"), "{away}");
+    }
+}
+
+/// Names that are almost right, and what is not there.
+fn refuses_what_is_not_there(up: &Up) {
     let nobody = up.words(&["explain", "conter"]);
     assert_eq!(
         nobody,
@@ -114,25 +138,6 @@ async fn see_all_of(store: &str) {
         unknown,
         "Error: presses has no element conter; did you mean counter?\n"
     );
-    let checked = up.run(&["store", "check"]);
-    assert!(checked.status.success(), "{checked:?}");
-
-    up.stop().await;
-    if store.is_empty() {
-        // Nothing runs: the files themselves are read. The last checkpoint has emptied the log.
-        assert_eq!(up.shown(&["state", "counter", "--json"]), state);
-        assert_eq!(up.shown(&["log", "counter", "--json"]), json!([]));
-        assert_eq!(up.shown(&["dead-letters", "--json"]), letters);
-        let explained = up.shown(&["explain", "counter", "--json"]);
-        assert_eq!(explained["element"], "counter");
-        let recovery = &explained["recovery"];
-        assert!(recovery["replayed"].as_u64() > Some(0), "{explained}");
-        let stopped = up.words(&["ack", "counter", "1.1.0"]);
-        assert!(stopped.contains("nothing runs in "), "{stopped}");
-    } else {
-        let away = up.words(&["state", "counter"]);
-        assert!(away.contains("the store is out of reach"), "{away}");
-    }
 }
 
 #[tokio::test]

@@ -388,7 +388,8 @@ impl<S: StableStore + 'static> StableStore for LocalFirst<S> {
         let flushing = Box::pin(self.flush(fence));
         let checkpointing = Box::pin(self.stable.checkpoint(fence, delta));
         let store = Arc::clone(&self.local);
-        async move {
+        // On the heap: what it holds of two stores would make every caller's future large.
+        Box::pin(async move {
             match (flushing.await, checkpointing.await) {
                 (_, Ok(())) => {}
                 // It was refused for the lack of what could not be appended.
@@ -406,7 +407,7 @@ impl<S: StableStore + 'static> StableStore for LocalFirst<S> {
                 tracing::warn!(%error, "the local log is not trimmed");
             }
             Ok(())
-        }
+        })
     }
 
     async fn load(&self, fence: &Fence) -> Result<Saved, StoreError> {
