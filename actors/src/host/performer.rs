@@ -234,6 +234,7 @@ impl Performer {
             if let Some(mqtt) = mqtt {
                 mqtt.disconnect(Duration::from_millis(500)).await;
             }
+            body.borrow_mut().direct = None;
             if !around.links.devices.is_empty() {
                 leasing::release(&body, &around).await;
             }
