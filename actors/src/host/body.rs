@@ -35,6 +35,8 @@ pub(super) struct Body {
     pub(super) epoch_floor: u64,
     /// The epoch of the last owner whose end the agent has seen.
     pub(super) ended_epoch: Option<u64>,
+    /// Until when the owner before may act.
+    pub(super) free_at: Monotonic,
     /// When the store was asked for what it answered last to us as the owner.
     pub(super) proven_at: Option<Monotonic>,
     pub(super) mqtt: Option<Mqtt>,

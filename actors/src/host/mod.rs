@@ -421,6 +421,7 @@ fn new_body(
         nonce: Nonce(rand::random()),
         epoch_floor,
         ended_epoch: None,
+        free_at: Monotonic(0),
         proven_at: None,
         mqtt: None,
         direct: None,

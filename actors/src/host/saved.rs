@@ -7,7 +7,6 @@ use std::time::Duration;
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::protocol::cell::{Input, Meta, Restored};
 use lamplighter_policies::protocol::messages::FromHost;
-use lamplighter_policies::time::Monotonic;
 use lamplighter_runtime::clock;
 use lamplighter_runtime::message_pack;
 use lamplighter_runtime::store::{Fence, Saved, StableStore, StoreError, codec};
@@ -141,10 +140,11 @@ impl Restoring {
             match outcome {
                 Ok((fence, saved)) => {
                     let mut body = self.body.borrow_mut();
-                    let free_at = match body.fence {
-                        None => leasing::free_at(&body, &self.around.spec, &fence, &saved),
-                        Some(_) => Monotonic(0),
-                    };
+                    if body.fence.is_none() {
+                        body.free_at = leasing::free_at(&body, &self.around.spec, &fence, &saved);
+                    }
+                    // A mended element waits for the owner before as long as it would have had to.
+                    let free_at = body.free_at;
                     body.fence = Some(fence);
                     body.proven_at = Some(asked_at);
                     body.trouble = None;

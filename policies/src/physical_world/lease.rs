@@ -58,9 +58,10 @@ impl Lease {
         }
     }
 
-    /// The element was claimed; the owner before may act until `free_at`.
+    /// The element was claimed, or is claimed still; the owner before may act until `free_at`. That was
+    /// said once: no later word makes it earlier.
     pub fn claimed(&mut self, asked_at: Monotonic, free_at: Monotonic) {
-        self.free_at = free_at;
+        self.free_at = self.free_at.max(free_at);
         self.proven(asked_at);
     }
 
@@ -167,6 +168,14 @@ mod tests {
         assert_eq!(lease.standing(at(1_999)), Standing::Shared(at(2_000)));
         assert_eq!(lease.next_deadline(at(0)), Some(at(2_000)));
         assert_eq!(lease.standing(at(2_000)), Standing::Holds);
+    }
+
+    #[test]
+    fn an_owner_that_is_mended_meanwhile_waits_as_long() {
+        let mut lease = Lease::new(Some(SPAN));
+        lease.claimed(at(0), at(2_000));
+        lease.claimed(at(500), at(0));
+        assert_eq!(lease.standing(at(1_999)), Standing::Shared(at(2_000)));
     }
 
     #[test]
