@@ -197,7 +197,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// Calls are answered, and nothing else is. An appliance may keep silent.
+    /// Calls between elements are answered, and nothing else is.
     fn replies(&mut self, ends: &Ends, source: &Endpoint, written: &FlowWritten) {
         match ends.model {
             Communication::Message => {
@@ -206,7 +206,18 @@ impl Resolver<'_> {
             Communication::Call if source.element() != Some(&ends.from) => {
                 self.not_wanted(&written.reply, "reply", "is received");
             }
-            Communication::Call if ends.has_device() => {}
+            Communication::Call if ends.has_device() => {
+                if let Some(reply) = &written.reply {
+                    let reason = format!(
+                        "`{}` calls the appliance `{}`, and appliances give no replies",
+                        ends.binding, ends.to
+                    );
+                    let fault = Fault::new(Code::F05, reply.span(), reason);
+                    self.faults.add(fault.cure(
+                        "remove `reply`, and take what the appliance reports with `receive`",
+                    ));
+                }
+            }
             Communication::Call => {
                 self.needed(&written.reply, "reply", written);
                 self.not_wanted(&written.valid_for, "valid_for", "carries calls");

@@ -116,11 +116,13 @@ impl Topology {
         let model = self.bindings.get(&flow.binding)?.model;
         let storage = self.storage(element.server.as_ref());
         // An element without a place may come to any: what is safe everywhere is chosen.
-        let derived = choose(
+        let mut derived = choose(
             storage.unwrap_or(LocalStorage::Volatile),
             model,
             destination,
         );
+        // Nobody logs what is not said: an appliance gives a call no reply.
+        derived.reply_logged &= flow.reply.is_some();
         let with = |timing| Some(SavingPolicy { timing, ..derived });
         let (policy, reason) = match (element.log, storage) {
             (LogChoice::Derived, Some(storage)) => (Some(derived), SavingReason::Storage(storage)),

@@ -150,7 +150,7 @@ impl Cell {
         self.settings.calls.iter().find(|link| link.port == port)
     }
 
-    /// The first port that a handler called and that the topology binds to no callee. What was handled
+    /// Why a handler fails that called a port which the topology binds to no callee. What was handled
     /// before this process was started stands, whatever the topology was then.
     pub(super) fn unbound_call(&self, handled: &Handled) -> Option<String> {
         let unbound = |wish: &CallWish| match wish {
@@ -159,7 +159,16 @@ impl Cell {
         };
         let recovering = matches!(self.phase, Phase::Replaying { .. }) && !self.announced;
         let mut calls = handled.calls.iter().filter(|_| !recovering);
-        calls.find_map(unbound)
+        let port = calls.find_map(unbound)?;
+        let mut outputs = self.settings.outbound.iter();
+        let cure = if outputs.any(|link| link.port == port) {
+            "; it is an output, on which it can emit"
+        } else {
+            ""
+        };
+        Some(alloc::format!(
+            "it called the port {port:?}, and the topology binds no call to it{cure}"
+        ))
     }
 
     /// Logs the end of calls that end by themselves.

@@ -237,9 +237,7 @@ impl Cell {
         handled: Handled,
         effects: &mut Vec<Effect>,
     ) {
-        if let Some(port) = self.unbound_call(&handled) {
-            let cause =
-                format!("it called the port {port:?}, and the topology binds no call to it");
+        if let Some(cause) = self.unbound_call(&handled) {
             return self.handler_failed(now, index, &cause, effects);
         }
         let Some(mut handling) = self

@@ -1,4 +1,5 @@
 use super::*;
+use crate::state_saving::CallWish;
 
 #[test]
 fn an_incarnation_that_was_replaced_gives_up_at_once() {
@@ -173,5 +174,46 @@ fn a_checkpoint_is_due_after_so_many_inputs_or_so_long() {
     assert!(
         matches!(effects, [Effect::Checkpoint { upto: 3, .. }]),
         "{effects:?}"
+    );
+}
+
+#[test]
+fn a_port_that_leads_to_an_appliance_cannot_be_called() {
+    let mut told = Told::live();
+    told.offered(at(1), 1);
+    let calls = || {
+        let call = CallWish::Call {
+            port: "lamp".into(),
+            within: None,
+            payload: vec![],
+        };
+        let handled = Handled {
+            calls: vec![call],
+            ..Handled::default()
+        };
+        Input::Handled { index: 1, handled }
+    };
+    assert_eq!(told.tell(at(1), calls()), [Effect::Restore]);
+    told.tell(at(1), restored(vec![batch(1, logged(1, 0, None))]));
+    let cause = "event sense/1.1.0 on motion failed: it called the port \"lamp\", and the topology \
+                 binds no call to it; it is an output, on which it can emit";
+    let what = "event sense/1.1.0 on motion";
+    let skipped = Record::Skipped {
+        index: 1,
+        cause: cause.into(),
+    };
+    assert_eq!(
+        told.tell(at(1), calls()),
+        [
+            Effect::Bury {
+                index: 1,
+                what: what.into(),
+                cause: cause.into()
+            },
+            Effect::Append {
+                first: 2,
+                records: vec![skipped]
+            },
+        ]
     );
 }
