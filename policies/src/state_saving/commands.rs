@@ -77,6 +77,9 @@ pub struct Commands {
     desired: BTreeMap<String, Desired>,
     queue: Queue,
     in_flight: Option<(Lane, Position)>,
+    /// The newest of what it was to show whatever had been settled, until that is taken or shown: no
+    /// log says so, and a replay does not make it again.
+    owed: Option<Position>,
 }
 
 /// What is to be done next towards an appliance.
@@ -108,6 +111,7 @@ impl Commands {
             desired: BTreeMap::new(),
             queue: Queue::default(),
             in_flight: None,
+            owed: None,
         }
     }
 
@@ -231,7 +235,10 @@ impl Commands {
     pub fn taken(&mut self, position: Position) -> Option<Lane> {
         let (lane, _) = self.in_flight.take_if(|(_, at)| *at == position)?;
         match lane {
-            Lane::Merged => self.settle_merged(position),
+            Lane::Merged => {
+                self.owed.take_if(|owed| *owed <= position);
+                self.settle_merged(position);
+            }
             Lane::Queued => self.queue.settled(position),
         }
         Some(lane)
@@ -296,11 +303,19 @@ impl Commands {
     /// Something newer speaks of these properties: what waits to be set of them is not sent.
     pub fn overridden(&mut self, properties: &[String]) {
         self.desired.retain(|name, _| !properties.contains(name));
+        self.owed.take_if(|_| self.desired.is_empty());
     }
 
     /// From here on the device is to show exactly this, whatever was outstanding.
     pub fn show(&mut self, target: BTreeMap<String, Desired>) {
+        self.owed = target.values().map(|desired| desired.position).max();
         self.desired = target;
+    }
+
+    /// Whether it is to show what [`Commands::show`] said and does not as far as is known.
+    #[must_use]
+    pub fn owes_showing(&self) -> bool {
+        self.owed.is_some()
     }
 
     /// What the device is to show, and does not as far as is known.
@@ -324,6 +339,7 @@ impl Commands {
         if !self.desired.is_empty() {
             return None;
         }
+        self.owed = None;
         let news = newest > self.settled;
         self.settle_merged(newest);
         news.then_some(newest)

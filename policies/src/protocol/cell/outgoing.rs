@@ -264,6 +264,7 @@ impl Cell {
             self.show_all(now, effects);
             let (replayed, took) = self.replayed;
             effects.push(Effect::Ready { replayed, took });
+            self.substituting.all_shown();
             self.show_reconfiguration(effects);
         }
         self.send(now, effects);

@@ -163,6 +163,9 @@ impl Cell {
         if self.connected && !self.announced {
             self.announce(now, effects);
         } else {
+            if self.announced {
+                self.show_after_mend(now, effects);
+            }
             self.reached_all(now, effects);
             self.send(now, effects);
         }

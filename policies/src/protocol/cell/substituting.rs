@@ -31,12 +31,21 @@ pub(super) struct Substituting {
     pub(super) table: Reconfiguration,
     /// The newest decision that is in the log or on its way there.
     newest: u64,
+    /// The newest decision that appliances and whoever asks were shown.
+    shown: u64,
+    /// The places of decisions that were folded in a mend and are shown when it is over.
+    unshown: BTreeSet<EntityId>,
 }
 
 impl Substituting {
     pub(super) fn restore(&mut self, table: Reconfiguration) {
         self.newest = self.newest.max(table.epoch);
         self.table = table;
+    }
+
+    /// The appliances were all shown what they are to show.
+    pub(super) fn all_shown(&mut self) {
+        self.unshown.clear();
     }
 
     pub(super) fn is_logged(&mut self, reconfiguration: &Reconfiguration) {
@@ -96,11 +105,11 @@ impl Cell {
             self.give_over_doubts(appliance, effects);
         }
         self.bring_to_safety(now, (index, logged_at), &before, effects);
+        if self.substituting.table.epoch > self.substituting.shown {
+            self.substituting.unshown.extend(changed.iter().cloned());
+        }
         if self.is_live() {
-            self.show_reconfiguration(effects);
-            for appliance in &changed {
-                self.show_place(now, appliance, effects);
-            }
+            self.show_unshown(now, effects);
         }
         let changes = self.changes_for_author(&changed);
         if changes.is_empty() || self.skipped.contains(&index) {
@@ -149,8 +158,37 @@ impl Cell {
         }
     }
 
+    /// Shows what was decided since the last time.
+    fn show_unshown(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.substituting.table.epoch > self.substituting.shown {
+            self.show_reconfiguration(effects);
+        }
+        for appliance in core::mem::take(&mut self.substituting.unshown) {
+            self.show_place(now, &appliance, effects);
+        }
+    }
+
+    /// After a mend: what was decided meanwhile, and what appliances were being shown when the
+    /// instance was lost. The replay makes again what handlers commanded, and not what was to be
+    /// shown besides.
+    pub(super) fn show_after_mend(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let unshown = &self.substituting.unshown;
+        let decided = |link: &String| {
+            self.appliance_of(link)
+                .is_some_and(|appliance| unshown.contains(appliance))
+        };
+        let owing = self.commands.iter();
+        let owing = owing.filter(|(link, commands)| commands.owes_showing() && !decided(link));
+        let owing: Vec<String> = owing.map(|(link, _)| link.clone()).collect();
+        self.show_unshown(now, effects);
+        for link in owing {
+            self.show_target(now, &link, effects);
+        }
+    }
+
     /// Tells whoever asks for it who serves where.
-    pub(super) fn show_reconfiguration(&self, effects: &mut Vec<Effect>) {
+    pub(super) fn show_reconfiguration(&mut self, effects: &mut Vec<Effect>) {
+        self.substituting.shown = self.substituting.table.epoch;
         if self.substituting.table.epoch > 0 {
             let table = self.substituting.table.clone();
             effects.push(Effect::ShowReconfiguration(table));

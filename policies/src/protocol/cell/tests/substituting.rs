@@ -285,3 +285,97 @@ fn what_must_not_be_repeated_is_not_judged_by_what_the_substitute_counts() {
     assert_eq!(actuated(&effects), []);
     assert_eq!(told.cell.unknown_count(), 1);
 }
+
+impl Told {
+    /// The instance is lost at the next event, and a new one folds the log from its beginning.
+    fn mended(&mut self, now: Now, log: Vec<Batch>) -> Vec<Effect> {
+        let index = self.cell.log.handling.as_ref().unwrap().index;
+        let cause = "it panicked".into();
+        let mut lost = self
+            .tell(now, Input::HandlerFailed { index, cause })
+            .to_vec();
+        let later = at(now.wall.0 + 10_000_000);
+        lost.extend_from_slice(self.wake(later));
+        assert!(lost.contains(&Effect::Restore), "{lost:?}");
+        let mut all = self.tell(later, restored(log)).to_vec();
+        while let Some(index) = self
+            .cell
+            .log
+            .handling
+            .as_ref()
+            .map(|handling| handling.index)
+        {
+            let handled = match index {
+                1 => emitted("lamp"),
+                _ => Handled::default(),
+            };
+            all.extend_from_slice(self.tell(later, Input::Handled { index, handled }));
+        }
+        all
+    }
+
+    /// The lamp is commanded by the first record, takes that, and the log knows.
+    fn lamp_on(&mut self) -> Vec<Batch> {
+        self.offered(at(1), 1);
+        let handled = emitted("lamp");
+        self.tell(at(1), Input::Handled { index: 1, handled });
+        self.taken(1);
+        vec![
+            batch(1, logged(1, 0, None)),
+            batch(2, done("lamp", Lane::Merged, 1)),
+        ]
+    }
+}
+
+fn asked_lamp() -> Effect {
+    Effect::Compare {
+        link: "lamp".into(),
+        properties: vec!["state".into()],
+    }
+}
+
+#[test]
+fn a_mend_shows_the_substitute_what_it_was_being_shown() {
+    let mut told = Told::live();
+    let mut log = told.lamp_on();
+    let table = served(4, by_other());
+    told.reconfigured(at(50), &table);
+    log.push(batch(3, Record::Reconfigured(table)));
+    told.offered(at(51), 2);
+    log.push(batch(4, logged(2, 1, None)));
+    let effects = told.mended(at(52), log);
+    assert!(effects.contains(&asked_lamp()), "{effects:?}");
+    let link = "lamp".into();
+    let now = at(10_000_060);
+    let effects = told.tell(now, Input::Compared { link, shown: None });
+    assert_eq!(actuated(effects), [properties(1)]);
+    told.taken(1);
+    assert_eq!(actuated(&told.effects), []);
+}
+
+#[test]
+fn a_mend_shows_what_was_decided_meanwhile_once() {
+    let mut told = Told::live();
+    let mut log = told.lamp_on();
+    told.offered(at(51), 2);
+    log.push(batch(3, logged(2, 1, None)));
+    let table = served(4, by_other());
+    log.push(batch(4, Record::Reconfigured(table.clone())));
+    told.tell(at(51), Input::Reconfigured(table.clone()));
+    told.durable(at(51));
+    let effects = told.mended(at(52), log);
+    let asked = effects.iter().filter(|effect| **effect == asked_lamp());
+    assert_eq!(asked.count(), 1, "{effects:?}");
+    assert!(effects.contains(&Effect::ShowReconfiguration(table)));
+}
+
+#[test]
+fn a_mend_says_nothing_to_an_appliance_that_took_all() {
+    let mut told = Told::live();
+    let mut log = told.lamp_on();
+    told.offered(at(51), 2);
+    log.push(batch(3, logged(2, 1, None)));
+    let effects = told.mended(at(52), log);
+    assert!(!effects.contains(&asked_lamp()), "{effects:?}");
+    assert_eq!(actuated(&effects), []);
+}
