@@ -163,6 +163,8 @@ impl House {
     }
 
     pub(crate) async fn stop(self) {
+        // A client whose broker has gone would go on looking for it beside those of other tests.
+        self.mqtt.disconnect(Duration::from_secs(1)).await;
         self.application.stop().await;
     }
 }
