@@ -246,18 +246,18 @@ impl Cell {
         effects: &mut Vec<Effect>,
     ) {
         let failed = |table: &Reconfiguration| table.application_failed.is_some();
-        let fails = !failed(before) && failed(&self.substituting.table);
+        if failed(before) || !failed(&self.substituting.table) {
+            return;
+        }
+        self.drop_waiting(effects);
         let safe = |(appliance, place): (&EntityId, &Place)| {
             let link = place.links.first()?.clone();
             Some((appliance.clone(), link, place.safe_state.clone()?))
         };
         let safe: Vec<_> = self.settings.places.iter().filter_map(safe).collect();
         for (k, (appliance, link, properties)) in (SAFE_STATE_FIRST..).zip(safe) {
-            if !fails || self.is_unserved(&link) {
+            if self.is_unserved(&link) {
                 continue;
-            }
-            if let Some(commands) = self.commands.get_mut(&link) {
-                commands.show(BTreeMap::new());
             }
             let asked = Asked {
                 position: Position::new(self.lineage, index, k),
@@ -269,6 +269,26 @@ impl Cell {
             };
             self.command(&link, &appliance, asked, effects);
             self.actuate(now, &link, effects);
+        }
+    }
+
+    /// Nothing that was commanded before an application failed is begun any more; what must not be
+    /// merged is kept for people.
+    fn drop_waiting(&mut self, effects: &mut Vec<Effect>) {
+        let live = self.is_live();
+        let places = self.settings.places.values();
+        for link in places.flat_map(|place| &place.links) {
+            let Some(commands) = self.commands.get_mut(link) else {
+                continue;
+            };
+            commands.show(BTreeMap::new());
+            for dropped in commands.keep_newest(0).into_iter().filter(|_| live) {
+                effects.push(Effect::Bury {
+                    index: dropped.position.index,
+                    what: format!("command {:?} on {link}", dropped.position),
+                    cause: "the application failed before it was known to be carried out".into(),
+                });
+            }
         }
     }
 

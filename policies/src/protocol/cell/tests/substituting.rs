@@ -379,3 +379,52 @@ fn a_mend_says_nothing_to_an_appliance_that_took_all() {
     assert!(!effects.contains(&asked_lamp()), "{effects:?}");
     assert_eq!(actuated(&effects), []);
 }
+
+#[test]
+fn a_failed_application_brings_its_actuators_to_safety_before_all_that_waits() {
+    let mut told = Told::starting();
+    let live = Meta {
+        lineage: 1,
+        ..Meta::default()
+    };
+    told.tell(
+        at(0),
+        Input::Restored(Restored {
+            meta: live,
+            ..Restored::default()
+        }),
+    );
+    // Nothing can be sent yet, so the command to the pump waits and has not begun.
+    told.offered(at(1), 1);
+    let handled = emitted("pump");
+    told.tell(at(1), Input::Handled { index: 1, handled });
+    let failed = Reconfiguration {
+        epoch: 1,
+        served: [].into(),
+        application_failed: Some("the boiler failed".into()),
+    };
+    let mut effects = told.reconfigured(at(2), &failed);
+    assert!(
+        effects.contains(&Effect::Bury {
+            index: 1,
+            what: format!("command {:?} on pump", place(1)),
+            cause: "the application failed before it was known to be carried out".into(),
+        }),
+        "{effects:?}"
+    );
+    effects = told.tell(at(3), Input::Connected).to_vec();
+    effects.extend(told.durable(at(3)));
+    let commanded = effects.iter().filter_map(|effect| match effect {
+        Effect::Append { records, .. } => Some(records.clone()),
+        _ => None,
+    });
+    let safe = Position::new(1, 2, (1 << 20) + 1);
+    let begun = Record::Begun(vec![Begun {
+        link: "pump".into(),
+        position: safe,
+        attempt: 0,
+        counter: None,
+    }]);
+    assert_eq!(commanded.collect::<Vec<_>>(), [vec![begun]]);
+    assert_eq!(actuated(&effects), [properties(0)]);
+}
