@@ -1,16 +1,19 @@
 //! Performs what a cell asks of appliances.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::PoisonError;
-use std::time::Duration;
 
 use lamplighter_policies::physical_world::{EventId, Position, gate};
 use lamplighter_policies::protocol::appliances::Reconfiguration;
 use lamplighter_policies::protocol::cell::Input;
 use lamplighter_policies::state_saving::{Command, Properties};
+use lamplighter_policies::time::Monotonic;
 use lamplighter_runtime::clock;
 use lamplighter_runtime::transport::mqtt::{Publish, PublishError};
 
+use super::asking::{COMPARE_WITHIN, Outcome, Question};
+use super::body::Body;
 use super::json;
 use super::links::{DeviceTopics, Links};
 use super::performer::Performer;
@@ -20,8 +23,6 @@ use crate::shell::Role;
 /// Why a command that must not be repeated is among the dead letters.
 pub(super) const UNKNOWN: &str = "it was being sent when the element or its connection failed: nobody knows whether it \
                        was carried out, and it is not repeated unless a person says `redo`";
-/// How long an appliance may take to say what it shows.
-const COMPARE_WITHIN: Duration = Duration::from_millis(200);
 
 impl Performer {
     pub(super) fn actuate(&self, link: String, command: &Command, role: &Role<Input>) {
@@ -108,22 +109,84 @@ impl Performer {
             return role.tell(Input::Compared { link, shown: None });
         };
         let names = words.map(|words| words.names(&properties));
-        let question = json::question(names.as_deref().unwrap_or(&properties));
-        self.publish(&topic, question, Publish::at_least_once());
-        let mut body = self.body.borrow_mut();
-        let asked_at = clock::monotonic();
-        body.asking.insert(link.clone(), (asked_at, properties));
-        drop(body);
+        let payload = json::question(names.as_deref().unwrap_or(&properties));
+        let model = self.around.links.model(&link);
+        let evidence = model.and_then(|model| model.evidence.clone());
         let (body, role) = (Rc::clone(&self.body), role.clone());
         actix_rt::spawn(async move {
-            tokio::time::sleep(COMPARE_WITHIN).await;
-            // Another question may be open by now.
-            let mut body = body.borrow_mut();
-            let open = body.asking.get(&link).map(|(at, _)| *at);
-            if open == Some(asked_at) {
-                body.asking.remove(&link);
-                role.tell(Input::Compared { link, shown: None });
+            let ask = || Question::new(clock::monotonic(), properties.clone(), evidence.as_ref());
+            if pose(&body, &link, ask(), &topic, payload.clone(), &role, true).await {
+                // Its answer may have overtaken the broker's word that it has the question.
+                pose(&body, &link, ask(), &topic, payload, &role, false).await;
             }
+        });
+    }
+}
+
+/// Asks one question and waits for its outcome. Says whether it is to be asked once more, which it
+/// never is unless it `may_again`.
+async fn pose(
+    body: &Rc<RefCell<Body>>,
+    link: &str,
+    question: Question,
+    topic: &str,
+    payload: Vec<u8>,
+    role: &Role<Input>,
+    may_again: bool,
+) -> bool {
+    let asked_at = question.asked_at();
+    let publication = {
+        let mut body = body.borrow_mut();
+        body.asking.insert(link.to_owned(), question);
+        // A question that leaves later has nobody who waits for its answer.
+        let publish = Publish {
+            leaves_within: Some(COMPARE_WITHIN),
+            ..Publish::at_least_once()
+        };
+        let mqtt = body.mqtt.as_ref().ok_or(PublishError::Disconnected);
+        mqtt.and_then(|mqtt| mqtt.publish(topic, payload, publish))
+    };
+    let taken = match publication {
+        Ok(publication) => tokio::time::timeout(COMPARE_WITHIN, publication).await,
+        Err(error) => Ok(Err(error)),
+    };
+    if let Ok(Err(error)) = &taken {
+        tracing::debug!(topic, %error, "not asked now");
+    }
+    let is_taken = matches!(taken, Ok(Ok(())));
+    loop {
+        let now = clock::monotonic();
+        let until = {
+            let mut body = body.borrow_mut();
+            let open = body.asking.get_mut(link);
+            // It is answered, or another question is open by now.
+            let Some(question) = open.filter(|question| question.asked_at() == asked_at) else {
+                return false;
+            };
+            if is_taken {
+                question.taken(now);
+            }
+            match question.outcome(now) {
+                Outcome::Open(until) => until,
+                Outcome::Closed(_) if may_again && question.came_early() => return true,
+                Outcome::Closed(_) => {
+                    conclude(&mut body, link, now, role);
+                    return false;
+                }
+            }
+        };
+        tokio::time::sleep(until - now).await;
+    }
+}
+
+/// Tells the cell what an appliance answered, if that is known.
+pub(super) fn conclude(body: &mut Body, link: &str, now: Monotonic, role: &Role<Input>) {
+    let outcome = body.asking.get(link).map(|question| question.outcome(now));
+    if let Some(Outcome::Closed(shown)) = outcome {
+        body.asking.remove(link);
+        role.tell(Input::Compared {
+            link: link.to_owned(),
+            shown,
         });
     }
 }

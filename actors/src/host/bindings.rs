@@ -5,13 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use lamplighter_policies::protocol::cell::Input;
-use lamplighter_policies::time::Monotonic;
 use lamplighter_runtime::broker::BrokerAddress;
 use lamplighter_runtime::clock;
 use lamplighter_runtime::store::StableStore;
 use lamplighter_runtime::transport::mqtt::{ConnectionState, Mqtt, MqttOptions};
 use tokio::sync::mpsc;
 
+use super::actuating::conclude;
 use super::body::{Body, Surroundings};
 use super::json;
 use super::links::Links;
@@ -111,16 +111,10 @@ async fn take_asides(
                 if let Some(words) = topics.and_then(|topics| topics.words.as_ref()) {
                     shown = words.shown(&shown);
                 }
-                // A report of something else is no answer.
-                let answers = |(_, asked): &(Monotonic, Vec<String>)| {
-                    asked.iter().any(|name| shown.contains_key(name))
-                };
-                if body.asking.get(&report.link).is_some_and(answers) {
-                    body.asking.remove(&report.link);
-                    role.tell(Input::Compared {
-                        link: report.link,
-                        shown: Some(shown),
-                    });
+                let now = clock::monotonic();
+                if let Some(question) = body.asking.get_mut(&report.link) {
+                    question.heard(now, shown);
+                    conclude(&mut body, &report.link, now, &role);
                 }
             }
             Aside::Unusable(unusable) => {

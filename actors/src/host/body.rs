@@ -16,6 +16,7 @@ use lamplighter_runtime::store::{Fence, Nonce};
 use lamplighter_runtime::transport::control::Outbox;
 use lamplighter_runtime::transport::mqtt::Mqtt;
 
+use super::asking::Question;
 use super::direct::{Callees, Direct};
 use super::links::{DeviceTopics, Links, Route};
 use super::reception::Receipts;
@@ -48,8 +49,8 @@ pub(super) struct Body {
     pub(super) checkpoint_took: Option<Duration>,
     pub(super) assigned_at: Monotonic,
     pub(super) restored_at: Monotonic,
-    /// Appliances that are being asked: since when, and for which properties.
-    pub(super) asking: BTreeMap<String, (Monotonic, Vec<String>)>,
+    /// Per flow to an appliance that is being asked, what.
+    pub(super) asking: BTreeMap<String, Question>,
     /// Per flow to an appliance, where whoever serves there is told and asked.
     pub(super) devices: BTreeMap<String, DeviceTopics>,
     /// What a message on a topic is, for the thread that receives them.

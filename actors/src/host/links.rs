@@ -132,13 +132,18 @@ impl Links {
         }
     }
 
-    /// Whether a command may reach its appliance twice.
-    pub(super) fn may_repeat(&self, link: &str, properties: &Properties) -> bool {
+    /// What is known of the appliance at the end of a flow.
+    pub(super) fn model(&self, link: &str) -> Option<&DeviceModel> {
         let mut links = self.outbound.iter().filter(|known| known.id == link);
-        let model = links.find_map(|known| match &known.target {
+        links.find_map(|known| match &known.target {
             Target::Appliance(appliance) => self.models.get(appliance),
             Target::Element => None,
-        });
+        })
+    }
+
+    /// Whether a command may reach its appliance twice.
+    pub(super) fn may_repeat(&self, link: &str, properties: &Properties) -> bool {
+        let model = self.model(link);
         let class = |name: &String| model.map_or_else(Default::default, |m| m.class_of(name));
         properties.keys().all(|name| class(name).may_repeat())
     }

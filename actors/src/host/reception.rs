@@ -36,10 +36,20 @@ pub(super) struct Unusable {
 }
 
 /// What an appliance reports on its topic.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Report {
     pub(super) link: String,
     pub(super) payload: Vec<u8>,
+}
+
+impl Report {
+    /// `None` for what the broker kept of old: nobody knows when it was true.
+    fn of(link: &str, incoming: &Incoming) -> Option<Self> {
+        (!incoming.retained).then(|| Self {
+            link: link.to_owned(),
+            payload: incoming.payload.to_vec(),
+        })
+    }
 }
 
 /// What the receive thread tells the host besides inputs.
@@ -164,11 +174,9 @@ impl Door {
                 Reception::Done
             }
             Route::Report { link } => {
-                let report = Report {
-                    link: link.clone(),
-                    payload: incoming.payload.to_vec(),
-                };
-                self.aside(Aside::Report(report));
+                if let Some(report) = Report::of(link, incoming) {
+                    self.aside(Aside::Report(report));
+                }
                 Reception::Done
             }
         }
@@ -329,6 +337,25 @@ mod tests {
             ends(Some(40_000_000), immediate, None),
             (40_000_000, Some(39_999_999))
         );
+    }
+
+    #[test]
+    fn what_the_broker_kept_of_old_answers_no_question() {
+        let incoming = |retained| Incoming {
+            topic: "home/pump".to_owned(),
+            payload: (&b"{\"doses\":5}"[..]).into(),
+            quality: QualityOfService::AtLeastOnce,
+            retained,
+            expiry: None,
+            user_properties: Vec::new(),
+            connection: 1,
+        };
+        let report = Report {
+            link: "pump".to_owned(),
+            payload: b"{\"doses\":5}".to_vec(),
+        };
+        assert_eq!(Report::of("pump", &incoming(true)), None);
+        assert_eq!(Report::of("pump", &incoming(false)), Some(report));
     }
 
     #[test]
