@@ -215,6 +215,7 @@ fn heard(meaning: &Meaning, incoming: &Incoming) -> Option<Input> {
             Some(Input::AvailabilityTold {
                 appliance: appliance.clone(),
                 available,
+                retained: incoming.retained,
             })
         }
         Meaning::Bridge => {

@@ -52,6 +52,8 @@ pub enum Input {
         appliance: EntityId,
         /// Whether it is there.
         available: bool,
+        /// The broker had kept it: nobody knows when it was true.
+        retained: bool,
     },
     /// A bridge says, or its broker for it, whether it is there.
     BridgeTold {
@@ -182,6 +184,16 @@ impl Watched {
         let probe = self.watch.liveness.probe;
         self.probing = probe.map(|probe| Probing::Due(now + probe.every));
         self.judge(ApplianceVerdict::Trusted, effects);
+    }
+
+    /// Somebody says that it is there. That does not show that its bridge is, and what a broker
+    /// kept of old only takes back that it was said to be offline.
+    fn said_to_live(&mut self, now: Monotonic, retained: bool, effects: &mut Vec<Effect>) {
+        if retained {
+            self.offline_at = None;
+        } else {
+            self.lives(now, effects);
+        }
     }
 
     fn judge(&mut self, verdict: ApplianceVerdict, effects: &mut Vec<Effect>) {
@@ -352,14 +364,20 @@ impl Machine for ApplianceMonitor {
                 }
             }
             Input::Disconnected => self.connected = false,
-            Input::Heard(appliance)
-            | Input::AvailabilityTold {
+            Input::Heard(appliance) => self.heard(now, &appliance, effects),
+            Input::AvailabilityTold {
                 appliance,
                 available: true,
-            } => self.heard(now, &appliance, effects),
+                retained,
+            } => {
+                if let Some(watched) = self.appliances.get_mut(&appliance) {
+                    watched.said_to_live(now.monotonic, retained, effects);
+                }
+            }
             Input::AvailabilityTold {
                 appliance,
                 available: false,
+                retained: _,
             } => {
                 if let Some(watched) = self.appliances.get_mut(&appliance) {
                     watched.offline_at.get_or_insert(now.monotonic);

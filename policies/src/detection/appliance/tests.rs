@@ -102,8 +102,19 @@ impl Watching {
             Input::AvailabilityTold {
                 appliance,
                 available,
+                retained: false,
             },
         );
+    }
+
+    /// The broker had kept that it is there.
+    fn kept_available(&mut self, seconds: f64) {
+        let told = Input::AvailabilityTold {
+            appliance: id(LAMP),
+            available: true,
+            retained: true,
+        };
+        self.tell(seconds, told);
     }
 
     fn bridge(&mut self, seconds: f64, available: bool) {
@@ -307,6 +318,42 @@ fn what_is_heard_through_a_bridge_shows_that_it_is_there() {
     lamp.heard(1.5);
     lamp.pass(100.0);
     assert_eq!(lamp.judged(), [(1.5, trusted())]);
+}
+
+#[test]
+fn what_others_say_of_an_appliance_does_not_show_that_its_bridge_is_there() {
+    let liveness = Liveness {
+        bridge: Some("bridge/state".into()),
+        ..debounced()
+    };
+    let down = Effect::JudgeBridge("bridge/state".into(), BridgeVerdict::Down(at(1.0).wall));
+    let mut lamp = Watching::new(&[(LAMP, liveness)]);
+    lamp.heard(0.5);
+    lamp.bridge(1.0, false);
+    lamp.kept_available(1.5);
+    lamp.available(1.6, true);
+    lamp.pass(100.0);
+    assert_eq!(lamp.judged(), [(0.5, trusted()), (3.0, down)]);
+}
+
+#[test]
+fn what_a_broker_kept_of_old_brings_no_appliance_back() {
+    let mut lamp = Watching::new(&[(LAMP, probed())]);
+    lamp.pass(10.0);
+    let dead = lamp.judged();
+    assert_eq!(dead, [(3.0, suspected(1.0, Signal::NoAnswer))]);
+    lamp.kept_available(11.0);
+    lamp.pass(20.0);
+    assert_eq!(lamp.judged(), dead);
+}
+
+#[test]
+fn what_a_broker_kept_of_old_takes_back_that_an_appliance_was_said_to_be_offline() {
+    let mut lamp = Watching::new(&[(LAMP, debounced())]);
+    lamp.available(5.0, false);
+    lamp.kept_available(5.4);
+    lamp.pass(100.0);
+    assert_eq!(lamp.judged(), []);
 }
 
 #[test]
