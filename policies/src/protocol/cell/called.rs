@@ -86,6 +86,7 @@ impl Cell {
                     index,
                     logged_at,
                     expired: false,
+                    left_out: false,
                     immediate: false,
                     // How long its caller waits says nothing of how long its effects hold.
                     expires_at: None,

@@ -301,6 +301,7 @@ impl Cell {
             index,
             logged_at,
             expired: false,
+            left_out: false,
             immediate: false,
             expires_at: None,
             causes,

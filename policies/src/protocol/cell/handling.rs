@@ -44,7 +44,7 @@ impl Cell {
             Record::Event(event) if self.carries_calls(&event.binding) => {
                 self.offer_call_event(now, index, logged_at, event, effects);
             }
-            Record::Event(event) if self.is_left_out(index, logged_at, &event) => {
+            Record::Event(event) if self.is_passed_over(index, logged_at, &event) => {
                 self.note_orphans(index, &event, effects);
                 self.remember(&event);
                 self.folded.insert(event.binding, event.id.position);
@@ -109,6 +109,13 @@ impl Cell {
             || skips && is_expired(event.occurred_at, event.expires_at, logged_at)
     }
 
+    /// What is left out and no device said changes nothing at all; what a device shows overrides what
+    /// was commanded, whatever the handler is given of it.
+    fn is_passed_over(&self, index: u64, logged_at: WallClock, event: &Event) -> bool {
+        let sensed = self.source(&event.binding, Source::Device).is_some();
+        !sensed && self.is_left_out(index, logged_at, event)
+    }
+
     /// What a device said is remembered once it is part of the state that a checkpoint would save.
     fn remember(&mut self, event: &Event) {
         if self.source(&event.binding, Source::Device).is_some() {
@@ -130,6 +137,7 @@ impl Cell {
         self.note_orphans(index, &event, effects);
         self.remember(&event);
         let sensed = self.source(&event.binding, Source::Device).is_some();
+        let left_out = self.is_left_out(index, logged_at, &event);
         let Event {
             binding,
             id,
@@ -150,6 +158,7 @@ impl Cell {
             index,
             logged_at,
             expired: is_expired(occurred_at, expires_at, logged_at),
+            left_out,
             immediate,
             expires_at,
             causes,
@@ -185,6 +194,7 @@ impl Cell {
             index,
             logged_at,
             expired: is_expired(due_at, expires_at, logged_at),
+            left_out: false,
             immediate: false,
             expires_at,
             // What a timer asks for was meant for later: it is a cause of its own.
@@ -216,6 +226,7 @@ impl Cell {
             index,
             logged_at,
             expired,
+            left_out,
             ..
         } = handling;
         let replay = matches!(self.phase, Phase::Replaying { .. });
@@ -224,6 +235,7 @@ impl Cell {
             index,
             logged_at,
             expired,
+            left_out,
             replay,
             input,
         }));

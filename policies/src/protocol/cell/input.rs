@@ -288,6 +288,8 @@ pub struct Task {
     pub logged_at: WallClock,
     /// Whether it had expired when it was logged: it is folded, and nothing leaves.
     pub expired: bool,
+    /// Whether the handler is not given it: only what the device says with it is to be read.
+    pub left_out: bool,
     /// Whether this is a replay.
     pub replay: bool,
     /// The input.

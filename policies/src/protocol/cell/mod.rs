@@ -177,6 +177,8 @@ struct Handling {
     index: u64,
     logged_at: WallClock,
     expired: bool,
+    /// The handler is not given it.
+    left_out: bool,
     /// It held only as it occurred: what follows from it acts now or never.
     immediate: bool,
     expires_at: Option<WallClock>,

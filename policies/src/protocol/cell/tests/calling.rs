@@ -143,6 +143,7 @@ fn asked_task(index: u64, replay: bool) -> Effect {
         index,
         logged_at: WallClock(1),
         expired: false,
+        left_out: false,
         replay,
         input: TaskInput::Call {
             id: EventId {
@@ -207,6 +208,7 @@ fn the_reply_is_logged_and_acknowledged_before_its_caller_handles_it() {
         index: 2,
         logged_at: WallClock(2),
         expired: false,
+        left_out: false,
         replay: false,
         input: TaskInput::Answer {
             call: CallId::at(called(1)),

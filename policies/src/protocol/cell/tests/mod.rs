@@ -194,6 +194,7 @@ fn task(index: u64, source_index: u64, logged_at: i64, expires_at: Option<WallCl
         index,
         logged_at: WallClock(logged_at),
         expired: expires_at.is_some(),
+        left_out: false,
         replay: false,
         input: TaskInput::Event {
             id: EventId {

@@ -389,3 +389,42 @@ fn a_value_that_no_device_takes_is_a_dead_letter_and_the_others_go_on() {
     let brighter: Properties = [("brightness".into(), Value::Integer(254))].into();
     assert_eq!(actuated(&effects), [("door".into(), brighter)]);
 }
+
+#[test]
+fn what_a_device_said_overrides_what_it_was_told_though_the_element_skips_it() {
+    let settings = CellSettings {
+        on_expired: crate::model::OnExpired::Skip,
+        ..house()
+    };
+    let mut told = Told {
+        cell: Cell::new(settings),
+        effects: vec![],
+    };
+    told.tell(at(0), restored(vec![]));
+    told.event(at(1), 1, unlock(9 * SECOND));
+    // Nothing can be sent yet; what the door says holds for so short that it is over when logged.
+    let said = Sensed {
+        link: id("knob"),
+        occurred_at: WallClock(2 * SECOND),
+        expires_at: Some(WallClock(3 * SECOND)),
+        payload: vec![1],
+        receipt: None,
+        connection: 1,
+        identified: true,
+    };
+    told.tell(at(2 * SECOND), Input::Sensed(said));
+    let effects = told.logged(at(4 * SECOND));
+    let tasks = effects.iter().filter_map(|effect| match effect {
+        Effect::Handle(task) => Some((task.index, task.left_out)),
+        _ => None,
+    });
+    assert_eq!(tasks.collect::<Vec<_>>(), [(2, true)]);
+    let handled = Handled {
+        sensed: lock("LOCK"),
+        ..Handled::default()
+    };
+    told.tell(at(4 * SECOND), Input::Handled { index: 2, handled });
+    let effects = told.tell(at(5 * SECOND), Input::Connected).to_vec();
+    assert_eq!(actuated(&effects), []);
+    assert!(told.cell.commands["door"].desired().is_empty());
+}
