@@ -414,9 +414,11 @@ fn a_failed_application_brings_its_actuators_to_safety_before_all_that_waits() {
     );
     effects = told.tell(at(3), Input::Connected).to_vec();
     effects.extend(told.durable(at(3)));
-    let commanded = effects.iter().filter_map(|effect| match effect {
-        Effect::Append { records, .. } => Some(records.clone()),
-        _ => None,
+    let commanded = effects.iter().filter_map(|effect| {
+        let Effect::Append { records, .. } = effect else {
+            return None;
+        };
+        Some(records.clone())
     });
     let safe = Position::new(1, 2, (1 << 20) + 1);
     let begun = Record::Begun(vec![Begun {
