@@ -8,6 +8,7 @@ mod asking;
 mod bindings;
 mod body;
 mod direct;
+mod ending;
 mod folding;
 mod json;
 mod leasing;
@@ -385,7 +386,7 @@ impl Host<'_> {
             callees: self.callees.clone(),
             calls_directory: self.place.calls_directory.clone(),
         };
-        let role = start_cell(&body, &around, self.agent.clone());
+        let role = start_cell(&body, &around);
         let mqtt = bindings::open(&role, &body, &around, kind)?;
         body.borrow_mut().mqtt = Some(mqtt);
         let allow_inject = around.spec.allow_inject;
@@ -437,17 +438,13 @@ fn new_body(
     }
 }
 
-fn start_cell(
-    body: &Rc<RefCell<Body>>,
-    around: &Surroundings,
-    agent: Outbox<FromHost>,
-) -> Role<Input> {
+fn start_cell(body: &Rc<RefCell<Body>>, around: &Surroundings) -> Role<Input> {
     let settings = around.links.settings(&around.spec);
     let mailbox = settings.mailbox_max;
     let (body, around) = (Rc::clone(body), around.clone());
-    let (id, ended) = (around.spec.id.clone(), around.ended.clone());
+    let (ending_body, ending_around) = (Rc::clone(&body), around.clone());
     let clock = around.clock.clone();
-    let element = id.clone();
+    let name = format!("cell of {}", around.spec.id);
     let factory = move |role: &Role<Input>| {
         saved::Restoring::new(&body, &around).start(role.lasting());
         let performer = Performer::new(Rc::clone(&body), around.clone());
@@ -458,18 +455,11 @@ fn start_cell(
         }
     };
     let escalate = move |escalated: crate::shell::Escalated| {
-        let cause = escalated.to_string();
-        say(
-            &agent,
-            FromHost::GivenUp {
-                element: id.clone(),
-                cause,
-                restart_may_help: true,
-            },
-        );
-        ended.send(id).ok();
+        let (body, around) = (ending_body, ending_around);
+        actix_rt::spawn(async move {
+            ending::give_up(&body, &around, escalated.to_string(), true).await;
+        });
     };
-    let name = format!("cell of {}", element);
     Shell::start(
         RoleSettings {
             mailbox,

@@ -13,13 +13,11 @@ use lamplighter_policies::protocol::messages::{
 use lamplighter_policies::time::{Monotonic, Now};
 use lamplighter_runtime::clock;
 use lamplighter_runtime::store::Fence;
-use lamplighter_runtime::store::any::AnyStore;
-use lamplighter_runtime::store::local::LocalFirst;
 use lamplighter_runtime::transport::mqtt::Publish;
 
 use super::actuating::UNKNOWN;
 use super::body::{Body, Surroundings};
-use super::leasing;
+use super::ending;
 use super::links::{answers_topic, events_topic};
 use super::reception::{encode_link, remaining};
 use super::saved::Restoring;
@@ -27,8 +25,6 @@ use crate::shell::{Perform, Role};
 
 /// How many events one message between elements carries at most.
 const EVENTS_MAX: usize = 64;
-/// How long the stable store may take for what is only local when the element stops.
-const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 /// The performer of one element's cell.
 pub(super) struct Performer {
@@ -207,71 +203,11 @@ impl Performer {
         });
     }
 
-    /// The element is over in this process.
-    fn end(&self, last_word: FromHost) {
-        let mqtt = self.body.borrow_mut().mqtt.take();
-        self.body.borrow_mut().direct = None;
-        let around = self.around.clone();
-        let (ended, id) = (self.around.ended.clone(), self.id().clone());
-        actix_rt::spawn(async move {
-            around.store.release().await;
-            if !around.agent.send(last_word) {
-                tracing::warn!(element = %id, "the agent is not there to be told");
-            }
-            if let Some(mqtt) = mqtt {
-                mqtt.disconnect(Duration::from_millis(500)).await;
-            }
-            // The process waits for this; if it is gone there is nobody to tell.
-            ended.send(id).ok();
-        });
-    }
-
-    /// The element took its last checkpoint: nothing of it leaves any more, and the store is told so.
-    fn stop(&self) {
-        let mqtt = self.body.borrow_mut().mqtt.take();
-        let (body, around) = (Rc::clone(&self.body), self.around.clone());
-        actix_rt::spawn(async move {
-            if let Some(mqtt) = mqtt {
-                mqtt.disconnect(Duration::from_millis(500)).await;
-            }
-            body.borrow_mut().direct = None;
-            if !around.links.devices.is_empty() {
-                leasing::release(&body, &around).await;
-            }
-            let fence = body.borrow().fence.clone();
-            if let Some(fence) = fence {
-                close(&around.store, &fence).await;
-            }
-            around.store.release().await;
-            let element = around.spec.id.clone();
-            let stopped = FromHost::Stopped {
-                element: element.clone(),
-            };
-            if !around.agent.send(stopped) {
-                tracing::warn!(%element, "the agent is not there to be told");
-            }
-            // The process waits for this; if it is gone there is nobody to tell.
-            around.ended.send(element).ok();
-        });
-    }
-
     fn tell_agent(&self, message: FromHost) {
         if !self.around.agent.send(message) {
             tracing::warn!(element = %self.id(), "the agent is not there to be told");
         }
     }
-}
-
-/// An orderly stop leaves nothing in the local log alone.
-async fn close(store: &LocalFirst<AnyStore>, fence: &Fence) {
-    let closed = tokio::time::timeout(CLOSE_WITHIN, store.close(fence)).await;
-    let fault = match closed {
-        Ok(Ok(())) => return,
-        Ok(Err(error)) => error.to_string(),
-        Err(elapsed) => elapsed.to_string(),
-    };
-    let element = &fence.element;
-    tracing::warn!(%element, fault, "the local log stays ahead; the next start on this server reads it");
 }
 
 impl Perform for Performer {
@@ -305,12 +241,9 @@ impl Perform for Performer {
                 cause,
                 restart_may_help,
             } => {
-                let element = self.id().clone();
-                tracing::error!(%element, cause, "gives up");
-                self.end(FromHost::GivenUp {
-                    element,
-                    cause,
-                    restart_may_help,
+                let (body, around) = (Rc::clone(&self.body), self.around.clone());
+                actix_rt::spawn(async move {
+                    ending::give_up(&body, &around, cause, restart_may_help).await;
                 });
             }
             Effect::Reroute(table) => self.reroute(&table),
@@ -320,7 +253,10 @@ impl Perform for Performer {
                     reconfiguration,
                 });
             }
-            Effect::Stop => self.stop(),
+            Effect::Stop => {
+                let (body, around) = (Rc::clone(&self.body), self.around.clone());
+                actix_rt::spawn(async move { ending::stop(&body, &around).await });
+            }
             Effect::Prove => self.prove(role),
             Effect::Flush => self.flush(role),
             Effect::ReportLost(lost) => self.lost(&lost),

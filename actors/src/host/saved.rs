@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::protocol::cell::{Input, Meta, Restored};
-use lamplighter_policies::protocol::messages::FromHost;
 use lamplighter_runtime::clock;
 use lamplighter_runtime::message_pack;
 use lamplighter_runtime::store::{Fence, Saved, StableStore, StoreError, codec};
 
 use super::body::{Body, Surroundings};
-use super::{direct, leasing, storing};
+use super::{direct, ending, leasing, storing};
 use crate::encoding::{self, Encoded};
 use crate::instance::SavedFields;
 use crate::shell::Role;
@@ -81,18 +80,7 @@ impl Restoring {
                     cause,
                     restart_may_help,
                 }) => {
-                    let element = self.around.spec.id.clone();
-                    tracing::error!(%element, cause, "cannot be restored");
-                    let word = FromHost::GivenUp {
-                        element: element.clone(),
-                        cause,
-                        restart_may_help,
-                    };
-                    if !self.around.agent.send(word) {
-                        tracing::warn!(%element, "the agent is not there to be told");
-                    }
-                    self.around.store.release().await;
-                    self.around.ended.send(element).ok();
+                    ending::give_up(&self.body, &self.around, cause, restart_may_help).await;
                 }
             }
         });
