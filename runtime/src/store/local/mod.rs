@@ -453,3 +453,6 @@ fn too_long(fence: &Fence, bytes: &[u8]) -> StoreError {
         cure: "send smaller events".into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

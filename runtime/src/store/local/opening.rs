@@ -116,8 +116,9 @@ impl<S: StableStore + 'static> LocalFirst<S> {
     }
 }
 
-/// The loss of the log that the mark names, if it stands at the end of the stable log: an earlier claim
-/// came so far and no further.
+/// The loss of the log that the mark names, if it stands at the end of the stable log and the mark does
+/// not know of it: an earlier claim came so far and no further. Once the mark has its lineage, the
+/// log goes on, perhaps under the same id, and may hold more.
 fn noted(element: &EntityId, saved: &Saved, mark: &Mark) -> Result<Option<Lost>, StoreError> {
     let Some(last) = saved.log.last() else {
         return Ok(None);
@@ -125,7 +126,9 @@ fn noted(element: &EntityId, saved: &Saved, mark: &Mark) -> Result<Option<Lost>,
     let batch = codec::decode_batch(element, last)?;
     let ahead = mark.ahead.as_ref().map(|ahead| ahead.id);
     Ok(match batch.records.into_iter().next_back() {
-        Some(Record::Lost(lost)) if ahead == Some(lost.log) => Some(lost),
+        Some(Record::Lost(lost)) if ahead == Some(lost.log) && lost.lineage > mark.lineage => {
+            Some(lost)
+        }
         Some(_) | None => None,
     })
 }
