@@ -220,7 +220,8 @@ impl<S: StableStore> LocalFirst<S> {
         })
     }
 
-    /// What the stable store has and what is only here, without what the element must not see.
+    /// What the stable store has and what is only here, without what the element must not see. What was
+    /// read before a flush has a gap before what is only here, and is to be read again.
     fn whole(&self, element: &EntityId, mut saved: Saved) -> Result<Saved, StoreError> {
         saved.fields.remove(MARK_FIELD);
         let unstamped = |batch| codec::unstamped(element, batch);
@@ -230,8 +231,16 @@ impl<S: StableStore> LocalFirst<S> {
             .map(unstamped)
             .collect::<Result<_, _>>()?;
         if let Some(local) = &*self.lock() {
-            let tail = local.tail.range(saved.head + 1..);
-            for (_, held) in tail.take_while(|(_, held)| held.durable) {
+            if local.flushed > saved.head {
+                let (head, flushed) = (saved.head, local.flushed);
+                return Err(StoreError::Unavailable {
+                    attempted: format!("reading the log of {element}"),
+                    reason: format!("it was read up to {head} while it grew to {flushed}"),
+                });
+            }
+            while let Some(held) = local.tail.get(&(saved.head + 1))
+                && held.durable
+            {
                 saved.head = held.batch.last;
                 saved.log.push(held.batch.clone());
             }

@@ -85,3 +85,22 @@ async fn what_is_logged_after_a_recorded_loss_outlives_the_next_crash() {
     assert_eq!(records(&saved), expected);
     store.release().await;
 }
+
+#[tokio::test]
+async fn what_was_read_before_a_flush_is_not_joined_to_what_is_local_after_it() {
+    let bench = Bench::new();
+    let (store, fence, _) = bench.start().await;
+    append(&store, &fence, 1).await;
+    let before = bench.stable.load(&fence).await.unwrap();
+    store.flush(&fence).await.unwrap();
+    append(&store, &fence, 2).await;
+
+    let joined = store.whole(&counter(), before);
+    assert!(
+        matches!(joined, Err(StoreError::Unavailable { .. })),
+        "{joined:?}"
+    );
+    let again = store.load(&fence).await.unwrap();
+    assert_eq!(records(&again), [record(1), record(2)]);
+    store.release().await;
+}
