@@ -257,6 +257,13 @@ impl Commands {
     /// The command in flight was not taken; it will be offered again.
     pub fn returned(&mut self) {
         self.in_flight = None;
+        self.queue.forget_reading();
+    }
+
+    /// What the device was asked before a command that must not be repeated is answered by nobody any
+    /// more, because it was asked something else since: it is asked again.
+    pub fn forget_reading(&mut self) {
+        self.queue.forget_reading();
     }
 
     /// Nobody knows whether the command in flight was taken. Returns whether that has to be found

@@ -267,6 +267,7 @@ impl Cell {
         let Some(commands) = self.commands.get_mut(link) else {
             return;
         };
+        commands.forget_reading();
         let settled = shown.and_then(|shown| commands.shown(shown));
         let left: Properties = commands
             .desired()

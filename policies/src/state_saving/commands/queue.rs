@@ -220,6 +220,10 @@ impl Queue {
         }
     }
 
+    pub(super) fn forget_reading(&mut self) {
+        self.reading = None;
+    }
+
     pub(super) fn begun(&mut self, position: Position, attempt: u32, counter: Option<Value>) {
         let is_it =
             |queued: &Queued| queued.command.position == position && queued.attempt == attempt;

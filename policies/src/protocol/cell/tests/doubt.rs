@@ -203,3 +203,32 @@ fn a_lost_connection_leaves_a_dose_in_doubt_and_the_counter_settles_it_without_a
     let records = vec![done("pump", Lane::Queued, 1)];
     assert_eq!(effects, [Effect::Append { first, records }]);
 }
+
+#[test]
+fn a_device_that_is_asked_what_it_shows_before_it_said_what_it_counts_is_asked_that_again() {
+    let mut told = home();
+    let dose = asks("pump", "dose", Value::Integer(2), None);
+    let counts = Effect::Compare {
+        link: "pump".into(),
+        properties: vec!["doses".into()],
+    };
+    assert_eq!(told.event(at(0), 1, dose), [counts.clone()]);
+    let mut effects = vec![];
+    told.cell.show_target(at(1), "pump", &mut effects);
+    told.cell.ask(
+        "pump",
+        super::super::showing::Purpose::Target,
+        vec![],
+        &mut effects,
+    );
+    let answer = |shown| Input::Compared {
+        link: "pump".into(),
+        shown,
+    };
+    let effects = told.tell(at(2), answer(Some(doses(7)))).to_vec();
+    assert_eq!(effects, [counts]);
+    told.tell(at(3), answer(Some(doses(7))));
+    let effects = told.logged(at(3));
+    let dose = [("dose".into(), Value::Integer(2))].into();
+    assert_eq!(actuated(&effects), [("pump".into(), dose)]);
+}
