@@ -212,7 +212,8 @@ fn a_device_that_is_asked_what_it_shows_before_it_said_what_it_counts_is_asked_t
         link: "pump".into(),
         properties: vec!["doses".into()],
     };
-    assert_eq!(told.event(at(0), 1, dose), [counts.clone()]);
+    let effects = told.event(at(0), 1, dose);
+    assert_eq!(effects, core::slice::from_ref(&counts));
     let mut effects = vec![];
     told.cell.show_target(at(1), "pump", &mut effects);
     told.cell.ask(

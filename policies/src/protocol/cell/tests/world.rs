@@ -414,10 +414,13 @@ fn what_a_device_said_overrides_what_it_was_told_though_the_element_skips_it() {
     };
     told.tell(at(2 * SECOND), Input::Sensed(said));
     let effects = told.logged(at(4 * SECOND));
-    let tasks = effects.iter().filter_map(|effect| match effect {
-        Effect::Handle(task) => Some((task.index, task.left_out)),
-        _ => None,
-    });
+    let left_out = |effect: &Effect| {
+        let Effect::Handle(task) = effect else {
+            return None;
+        };
+        Some((task.index, task.left_out))
+    };
+    let tasks = effects.iter().filter_map(left_out);
     assert_eq!(tasks.collect::<Vec<_>>(), [(2, true)]);
     let handled = Handled {
         sensed: lock("LOCK"),
