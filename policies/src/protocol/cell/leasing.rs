@@ -1,4 +1,4 @@
-//! Commands leave only while the element surely owns its appliances: see [`Lease`].
+//! Commands leave only while the element surely owns its appliances: see [`Lease`](crate::physical_world::Lease).
 //!
 //! Every answer of the store proves the ownership, so while events arrive nothing is asked for. Only
 //! where commands wait and no answer came for long is the store asked, once.
