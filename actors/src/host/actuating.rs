@@ -4,15 +4,15 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::PoisonError;
 
-use lamplighter_policies::physical_world::{EventId, Position, gate};
+use lamplighter_policies::physical_world::{EventId, Position};
 use lamplighter_policies::protocol::appliances::Reconfiguration;
 use lamplighter_policies::protocol::cell::Input;
+use lamplighter_policies::recovery::{COMPARE_WITHIN, Outcome, Question};
 use lamplighter_policies::state_saving::{Command, Properties};
 use lamplighter_policies::time::Monotonic;
 use lamplighter_runtime::clock;
 use lamplighter_runtime::transport::mqtt::{Publish, PublishError};
 
-use super::asking::{COMPARE_WITHIN, Outcome, Question};
 use super::body::Body;
 use super::json;
 use super::links::{DeviceTopics, Links};
@@ -20,6 +20,10 @@ use super::performer::Performer;
 use super::reception::remaining;
 use crate::shell::Role;
 
+/// The name under which a command says who it is, wherever its transport has room.
+const ID: &str = "lamplighter-id";
+/// The name under which it says by which epoch of its owner it was sent.
+const EPOCH: &str = "lamplighter-epoch";
 /// Why a command that must not be repeated is among the dead letters.
 pub(super) const UNKNOWN: &str = "it was being sent when the element or its connection failed: nobody knows whether it \
                        was carried out, and it is not repeated unless a person says `redo`";
@@ -44,8 +48,8 @@ impl Performer {
             leaves_within: Some(self.leaves_within()),
             expiry: remaining(self.around.clock.now(), command.expires_at),
             user_properties: vec![
-                (gate::ID.to_owned(), id.to_string()),
-                (gate::EPOCH.to_owned(), self.fence().epoch.to_string()),
+                (ID.to_owned(), id.to_string()),
+                (EPOCH.to_owned(), self.fence().epoch.to_string()),
             ],
             once: !self.around.links.may_repeat(&link, &command.properties),
             ..Publish::at_least_once()

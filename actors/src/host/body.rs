@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::protocol::messages::FromHost;
+use lamplighter_policies::recovery::Question;
 use lamplighter_policies::time::Monotonic;
 use lamplighter_runtime::clock::Clock;
 use lamplighter_runtime::store::any::AnyStore;
@@ -16,7 +17,6 @@ use lamplighter_runtime::store::{Fence, Nonce};
 use lamplighter_runtime::transport::control::Outbox;
 use lamplighter_runtime::transport::mqtt::Mqtt;
 
-use super::asking::Question;
 use super::direct::{Callees, Direct};
 use super::links::{DeviceTopics, Links, Route};
 use super::reception::Receipts;

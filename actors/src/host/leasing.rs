@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use lamplighter_policies::physical_world::time_to_free;
+use lamplighter_policies::physical_world::Predecessor;
 use lamplighter_policies::protocol::cell::Input;
 use lamplighter_policies::time::Monotonic;
 use lamplighter_runtime::clock;
@@ -23,25 +23,21 @@ const RELEASED: &str = "!released";
 /// How long an element that stops waits for the store to hear that it acts no more.
 const RELEASE_WITHIN: Duration = Duration::from_secs(1);
 
-/// Until when the owner before may act, for one who has just claimed.
-///
-/// Nobody was before the first epoch. The end of the owner before is known where its agent saw its
-/// process end, or where it said itself that it acts no more. Else its lease has to run out, counted
-/// from our claim, which the store took after the last answer that it gave to the other.
+/// Until when the owner before may act, for one who has just claimed. Its lease counts from our claim,
+/// which the store took after the last answer that it gave to the other.
 pub(super) fn free_at(body: &Body, spec: &ElementSpec, fence: &Fence, saved: &Saved) -> Monotonic {
-    let before = fence.epoch - 1;
-    let is_over = before == 0
-        || body.ended_epoch == Some(before)
-        || released(&fence.element, saved) == Some(before);
-    if is_over {
-        return Monotonic(0);
+    let before = Predecessor {
+        claimed: fence.epoch,
+        seen_to_end: body.ended_epoch,
+        released: released(&fence.element, saved),
+    };
+    if !before.is_over() {
+        tracing::info!(
+            element = %fence.element, epoch = fence.epoch,
+            "nobody saw the owner before end: commands to appliances wait until its lease is over"
+        );
     }
-    let wait = time_to_free(spec.lease);
-    tracing::info!(
-        element = %fence.element, epoch = fence.epoch, ?wait,
-        "nobody saw the owner before end: commands to appliances wait until its lease is over"
-    );
-    clock::monotonic() + wait
+    before.free_at(clock::monotonic(), spec.lease)
 }
 
 /// The epoch of the owner that stopped in order last.

@@ -4,7 +4,6 @@
 //! to the broker; the store's connection is shared by all of them.
 
 mod actuating;
-mod asking;
 mod bindings;
 mod body;
 mod direct;

@@ -42,10 +42,39 @@ pub struct Lease {
 
 /// How long to wait, from the answer to a claim on, until the owner before can act no more, where its
 /// end was not seen.
-#[must_use]
-pub fn time_to_free(span: Duration) -> Duration {
+fn time_to_free(span: Duration) -> Duration {
     // Two clocks run at rates that differ by less than a hundredth.
     span + span / 100 + ON_THE_WIRE_WITHIN
+}
+
+/// What one who has just claimed an element knows of the owner before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Predecessor {
+    /// The epoch of the claim; the owner before had the one below.
+    pub claimed: u64,
+    /// The newest epoch whose process was seen to end, by who watched it.
+    pub seen_to_end: Option<u64>,
+    /// The newest epoch whose owner said itself that it acts no more.
+    pub released: Option<u64>,
+}
+
+impl Predecessor {
+    /// Whether the owner before surely acts no more: nobody was before the first epoch.
+    #[must_use]
+    pub fn is_over(self) -> bool {
+        let before = self.claimed.saturating_sub(1);
+        before == 0 || self.seen_to_end == Some(before) || self.released == Some(before)
+    }
+
+    /// Until when it may act, at `now`, after the answer to the claim.
+    #[must_use]
+    pub fn free_at(self, now: Monotonic, span: Duration) -> Monotonic {
+        if self.is_over() {
+            Monotonic(0)
+        } else {
+            now + time_to_free(span)
+        }
+    }
 }
 
 impl Lease {
@@ -168,6 +197,31 @@ mod tests {
         assert_eq!(lease.standing(at(1_999)), Standing::Shared(at(2_000)));
         assert_eq!(lease.next_deadline(at(0)), Some(at(2_000)));
         assert_eq!(lease.standing(at(2_000)), Standing::Holds);
+    }
+
+    #[test]
+    fn only_an_owner_whose_end_is_known_need_not_be_waited_for() {
+        let predecessor = |claimed, seen_to_end, released| Predecessor {
+            claimed,
+            seen_to_end,
+            released,
+        };
+        let free_at = |of: Predecessor| of.free_at(at(1_000), SPAN);
+        for over in [
+            predecessor(1, None, None),
+            predecessor(5, Some(4), None),
+            predecessor(5, None, Some(4)),
+        ] {
+            assert_eq!(free_at(over), at(0), "{over:?}");
+        }
+        let waits = at(1_000) + time_to_free(SPAN);
+        for unknown in [
+            predecessor(5, None, None),
+            predecessor(5, Some(3), Some(3)),
+            predecessor(5, Some(5), None),
+        ] {
+            assert_eq!(free_at(unknown), waits, "{unknown:?}");
+        }
     }
 
     #[test]

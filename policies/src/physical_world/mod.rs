@@ -2,7 +2,6 @@
 
 mod causes;
 mod event;
-pub mod gate;
 mod lease;
 mod recovered;
 mod skew;
@@ -11,8 +10,7 @@ mod world;
 
 pub use causes::{Causes, ROOTS_MAX, Root};
 pub use event::{EventId, Position};
-pub use gate::{Gate, Passage};
-pub use lease::{Lease, Standing, time_to_free};
+pub use lease::{Lease, Predecessor, Standing};
 pub use recovered::{Happened, recovered, spaces};
 pub use skew::{Agreement, Reading, StoreClock};
 pub use validity::{Validity, earliest};

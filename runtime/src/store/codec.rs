@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 use super::{StoreError, StoredBatch};
 
 /// The version that this program writes, and the only one that it reads.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// In place of the version: a batch follows with the time at which a local log took it.
-const STAMPED: u8 = 2;
+const STAMPED: u8 = 0xff;
 
 /// How many bytes [`stamp`] adds.
 pub const STAMP_BYTES: usize = HEADER_BYTES + 8;
@@ -174,7 +174,7 @@ fn open<'a>(
     let [version, sum @ ..] = *header;
     if version != VERSION {
         let reason = format!(
-            "it has version {version}, this program reads version {VERSION}; if a newer \
+            "it has version {version}, this program reads version {VERSION}; if another \
              Lamplighter wrote it, run that one, otherwise restore the store from a copy"
         );
         return Err(damaged(element, place, reason));
@@ -358,13 +358,13 @@ mod tests {
     #[test]
     fn an_unknown_version_says_what_to_do() {
         let mut value = encode_field(&lamp(), "hold", b"body");
-        value[0] = 2;
+        value[0] = 1;
         assert_eq!(
             decode_field(&lamp(), "hold", &value)
                 .unwrap_err()
                 .to_string(),
-            "stored data of lamp is damaged at field \"hold\": it has version 2, this program \
-             reads version 1; if a newer Lamplighter wrote it, run that one, otherwise restore \
+            "stored data of lamp is damaged at field \"hold\": it has version 1, this program \
+             reads version 2; if another Lamplighter wrote it, run that one, otherwise restore \
              the store from a copy"
         );
     }

@@ -376,7 +376,7 @@ fn commands(settings: &CellSettings, surroundings: &Surroundings) -> BTreeMap<St
         Target::Element => None,
         Target::Appliance(appliance) => {
             let model = surroundings.model(appliance);
-            Some((link.id.clone(), Commands::new(model)))
+            Some((link.id.clone(), Commands::new(model.clone())))
         }
     };
     settings.outbound.iter().filter_map(to_appliance).collect()

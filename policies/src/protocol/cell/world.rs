@@ -23,6 +23,8 @@ pub(super) struct Surroundings {
     pub(super) world: World,
     /// What each device that the element is bound to is.
     devices: BTreeMap<EntityId, DeviceModel>,
+    /// What a device is that nobody described.
+    unknown: DeviceModel,
     /// What goes back by itself when the validity of its last command ends.
     reversions: Vec<(Key, Reversion)>,
     /// Reversions that are on their way to the log, with the event whose validity ended.
@@ -72,8 +74,8 @@ impl Surroundings {
     }
 
     /// What a device is; of one that nobody described nothing may be repeated.
-    pub(super) fn model(&self, appliance: &EntityId) -> DeviceModel {
-        self.devices.get(appliance).cloned().unwrap_or_default()
+    pub(super) fn model(&self, appliance: &EntityId) -> &DeviceModel {
+        self.devices.get(appliance).unwrap_or(&self.unknown)
     }
 
     pub(super) fn property(&self, key: &Key) -> Option<&Property> {
@@ -301,7 +303,7 @@ impl Cell {
             };
             self.surroundings.world.value_at(&key, at).cloned()
         };
-        let properties = match resolve(&model, properties, known) {
+        let properties = match resolve(model, properties, known) {
             Ok(properties) => properties,
             Err(refused) => {
                 return self.refuse(position, link, &format!("{refused}"), effects);

@@ -1,13 +1,15 @@
 //! What an appliance is asked, and which of its reports is the answer (paper, 4.2.4).
 
-use std::time::Duration;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
 
-use lamplighter_policies::model::{Evidence, Value};
-use lamplighter_policies::state_saving::Properties;
-use lamplighter_policies::time::Monotonic;
+use crate::model::{Evidence, Value};
+use crate::state_saving::Properties;
+use crate::time::Monotonic;
 
 /// How long the broker may take to have a question, and then an appliance to answer it.
-pub(super) const COMPARE_WITHIN: Duration = Duration::from_millis(200);
+pub const COMPARE_WITHIN: Duration = Duration::from_millis(200);
 /// For how long an appliance must have been quiet before its evidence counts, at most.
 const EVIDENCE_WITHIN_MAX: Duration = Duration::from_secs(2);
 
@@ -23,7 +25,7 @@ const EVIDENCE_WITHIN_MAX: Duration = Duration::from_secs(2);
 /// that span, and what a device counts never falls, so that of two counts the larger is the later
 /// one, also where a report overtook another.
 #[derive(Debug)]
-pub(super) struct Question {
+pub struct Question {
     asked_at: Monotonic,
     properties: Vec<String>,
     /// What is asked for to judge a command that must not be repeated.
@@ -38,7 +40,7 @@ pub(super) struct Question {
 
 /// Where a question stands.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Outcome {
+pub enum Outcome {
     /// Reports are awaited until this instant.
     Open(Monotonic),
     /// What the appliance shows; `None` if it did not say so in time.
@@ -47,11 +49,8 @@ pub(super) enum Outcome {
 
 impl Question {
     /// Asks for `properties` of a device that shows by `evidence` what it carried out.
-    pub(super) fn new(
-        asked_at: Monotonic,
-        properties: Vec<String>,
-        evidence: Option<&Evidence>,
-    ) -> Self {
+    #[must_use]
+    pub fn new(asked_at: Monotonic, properties: Vec<String>, evidence: Option<&Evidence>) -> Self {
         let asked = |evidence: &&Evidence| properties.contains(property_of(evidence));
         let evidence = evidence.filter(asked).cloned();
         Self {
@@ -66,17 +65,18 @@ impl Question {
     }
 
     /// Which question of the flow it is.
-    pub(super) fn asked_at(&self) -> Monotonic {
+    #[must_use]
+    pub fn asked_at(&self) -> Monotonic {
         self.asked_at
     }
 
     /// The broker has it: from now on a report may be the answer.
-    pub(super) fn taken(&mut self, now: Monotonic) {
+    pub fn taken(&mut self, now: Monotonic) {
         self.taken_at.get_or_insert(now);
     }
 
     /// The appliance reports.
-    pub(super) fn heard(&mut self, now: Monotonic, shown: Properties) {
+    pub fn heard(&mut self, now: Monotonic, shown: Properties) {
         let answers = match &self.evidence {
             Some(evidence) => shown.contains_key(property_of(evidence)),
             None => self.properties.iter().any(|name| shown.contains_key(name)),
@@ -100,7 +100,8 @@ impl Question {
     }
 
     /// Whether it is answered, or never will be.
-    pub(super) fn outcome(&self, now: Monotonic) -> Outcome {
+    #[must_use]
+    pub fn outcome(&self, now: Monotonic) -> Outcome {
         let Some(taken_at) = self.taken_at else {
             return open_until(now, self.asked_at + COMPARE_WITHIN, || None);
         };
@@ -117,7 +118,8 @@ impl Question {
 
     /// Whether its answer may have come before the broker was known to have it, so that asking once
     /// more is of use.
-    pub(super) fn came_early(&self) -> bool {
+    #[must_use]
+    pub fn came_early(&self) -> bool {
         self.early && self.taken_at.is_some() && self.answer.is_none()
     }
 }
@@ -149,6 +151,9 @@ fn is_larger(counted: &Value, than: Option<&Value>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use alloc::borrow::ToOwned;
+    use alloc::vec;
+
     use super::*;
 
     fn at(millis: u64) -> Monotonic {
