@@ -11,6 +11,7 @@ pub mod detection;
 pub mod ids;
 pub mod machine;
 pub mod model;
+pub mod notification;
 pub mod physical_world;
 pub mod protocol;
 pub mod recovery;
