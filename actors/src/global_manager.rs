@@ -9,11 +9,10 @@ use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::Topology;
+use lamplighter_policies::placement::{Budget, NoPlace, Problem, place};
 use lamplighter_policies::protocol::control::{Assignment, FromManager, Peer, ToManager};
 use lamplighter_policies::protocol::global_manager::{ConnectionId, Effect, GlobalManager, Input};
-use lamplighter_policies::protocol::lifecycle_manager::{
-    self as lifecycle, LifecycleManager, NoPlace, place,
-};
+use lamplighter_policies::protocol::lifecycle_manager::{self as lifecycle, LifecycleManager};
 use lamplighter_policies::protocol::messages::StartCause;
 use lamplighter_policies::time::Now;
 use lamplighter_runtime::message_pack::MessagePackError;
@@ -49,9 +48,14 @@ pub struct ManagerPlan {
 /// Why a manager could not start, or ended other than in order.
 #[derive(Debug, thiserror::Error)]
 pub enum ManagerError {
-    /// An element has no place.
-    #[error(transparent)]
-    NoPlace(#[from] NoPlace),
+    /// An essential element has no place.
+    #[error("no place for {element}: {why}; add a server or ask for less")]
+    NoPlace {
+        /// Which.
+        element: EntityId,
+        /// What keeps it from each server.
+        why: NoPlace,
+    },
     /// An element cannot be described to its host.
     #[error("an element cannot be described to its host: {0}")]
     Unencodable(#[from] MessagePackError),
@@ -109,7 +113,7 @@ fn start_roles(
     finished: Rc<Notify>,
     escalate: mpsc::Sender<Escalated>,
 ) -> Result<Role<Input>, ManagerError> {
-    let placement = place(&plan.topology)?;
+    let placement = first_placement(&plan.topology)?;
     let deployments = Rc::new(deployments(plan, &placement)?);
     let hearing = Hearing {
         application: plan.topology.application.name.clone(),
@@ -144,6 +148,19 @@ fn start_roles(
         factory,
         escalated,
     ))
+}
+
+/// Where elements run at first. The application starts without those that are not essential and have
+/// no place.
+fn first_placement(topology: &Topology) -> Result<BTreeMap<EntityId, EntityId>, ManagerError> {
+    let placement = place(&Problem::initial(topology), Budget::DEPLOYMENT);
+    for (element, why) in placement.unplaced {
+        if topology.elements[&element].essential {
+            return Err(ManagerError::NoPlace { element, why });
+        }
+        tracing::warn!(%element, %why, "an element has no place and is left out");
+    }
+    Ok(placement.hosts)
 }
 
 /// What each server is to run, with all that the hosts must know.

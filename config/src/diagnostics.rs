@@ -48,6 +48,16 @@ pub enum Code {
     V08,
     /// A server has room for its elements.
     V09,
+    /// Each element has a server that may host it.
+    V10,
+    /// All essential elements have a place together.
+    V11,
+    /// They have one also when one server is lost.
+    V12,
+    /// Servers and used appliances are joined, and not by one thing alone.
+    V13,
+    /// Whoever may fail is watched by somebody else.
+    V14,
     /// Actuators have a class, their models no contradiction, and irreversible commands an end.
     V15,
     /// Validity lies within its range.
@@ -64,6 +74,8 @@ pub enum Code {
     V21,
     /// What is watched for shows that an entity is there.
     V22,
+    /// Who must be together and who must be apart do not contradict each other.
+    V24,
 }
 
 impl fmt::Display for Code {

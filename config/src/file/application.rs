@@ -4,13 +4,13 @@ use std::ops::Range;
 use std::time::Duration;
 
 use lamplighter_policies::model::{
-    CheckpointPolicy, Communication, Durability, Element, Lag, LogChoice, OnExpired,
+    CheckpointPolicy, Communication, Durability, Element, Lag, LogChoice, OnExpired, PlacementRules,
 };
 use lamplighter_policies::physical_world::Validity;
 use lamplighter_policies::restart::RestartPolicy;
 use toml::Spanned;
 
-use super::infrastructure::resources;
+use super::infrastructure::{WORDS_MAX, resources, words};
 use super::{BINDINGS_MAX, Reference};
 use crate::diagnostics::{Code, Fault, Faults};
 use crate::reader::{Item, Table, entries};
@@ -56,6 +56,17 @@ pub(crate) struct ElementWritten {
     pub(crate) log_place: Option<Range<usize>>,
     pub(crate) unsafe_weaken: bool,
     pub(crate) checkpoint_place: Option<Range<usize>>,
+    pub(crate) placement: PlacementWritten,
+}
+
+/// Which servers may host an element; whom it must and must not be with are still names.
+#[derive(Debug, Default)]
+pub(crate) struct PlacementWritten {
+    /// All but the names.
+    pub(crate) rules: PlacementRules,
+    pub(crate) together: Vec<Reference>,
+    pub(crate) apart: Vec<Reference>,
+    pub(crate) place: Option<Range<usize>>,
 }
 
 /// The short form of a binding with a device that is not declared, towards the element.
@@ -136,6 +147,7 @@ pub(super) fn element(item: &Item<'_>, faults: &mut Faults) -> Option<ElementWri
             .optional("on_expired", choice(ON_EXPIRED))
             .unwrap_or_default(),
         lag: table.optional("max_lag", lag).unwrap_or_default(),
+        placement: PlacementRules::default(),
     };
     let written = ElementWritten {
         element,
@@ -145,6 +157,7 @@ pub(super) fn element(item: &Item<'_>, faults: &mut Faults) -> Option<ElementWri
         log_place: table.place_of("log"),
         unsafe_weaken: table.optional("unsafe_weaken", boolean).unwrap_or(false),
         checkpoint_place: table.place_of("checkpoint"),
+        placement: table.optional("placement", placement).unwrap_or_default(),
     };
     table.finish();
     Some(written)
@@ -161,6 +174,28 @@ fn place_of_element(item: &Item<'_>, faults: &mut Faults) -> Option<Option<Refer
         return Some(None);
     }
     located(text)(item, faults).map(Some)
+}
+
+fn placement(item: &Item<'_>, faults: &mut Faults) -> Option<PlacementWritten> {
+    let mut table = Table::of(item, faults)?;
+    let named = |item: &Item<'_>, faults: &mut Faults| located(text)(item, faults);
+    let together = table.optional("with", list(WORDS_MAX, named));
+    let apart = table.optional("apart", list(WORDS_MAX, named));
+    let rules = PlacementRules {
+        zones: words(&mut table, "zones"),
+        architectures: words(&mut table, "arch"),
+        labels: words(&mut table, "labels"),
+        together: std::collections::BTreeSet::new(),
+        apart: std::collections::BTreeSet::new(),
+        pinned: table.optional("pinned", boolean).unwrap_or(false),
+    };
+    table.finish();
+    Some(PlacementWritten {
+        rules,
+        together: together.unwrap_or_default(),
+        apart: apart.unwrap_or_default(),
+        place: Some(item.place.clone()),
+    })
 }
 
 fn checkpoint(item: &Item<'_>, faults: &mut Faults) -> Option<CheckpointPolicy> {

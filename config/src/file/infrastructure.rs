@@ -125,7 +125,10 @@ pub(super) fn space(item: &Item<'_>, faults: &mut Faults) -> Option<Space> {
     })
 }
 
-fn words<C: FromIterator<String> + Default>(table: &mut Table<'_, '_>, key: &'static str) -> C {
+pub(super) fn words<C: FromIterator<String> + Default>(
+    table: &mut Table<'_, '_>,
+    key: &'static str,
+) -> C {
     table
         .optional(key, list(WORDS_MAX, text))
         .map(C::from_iter)

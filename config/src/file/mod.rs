@@ -24,6 +24,7 @@ use toml::de::{DeTable, DeValue};
 pub(crate) use appliances::{ApplianceWritten, CandidatesWritten, SubstitutionWritten};
 pub(crate) use application::{
     BindingWritten, ElementWritten, FlowWritten, InputWritten, OutputTarget, OutputWritten,
+    PlacementWritten,
 };
 pub(crate) use infrastructure::ChannelWritten;
 pub(crate) use models::{ModelWritten, PropertyWritten};

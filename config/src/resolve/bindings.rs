@@ -52,8 +52,10 @@ impl Resolver<'_> {
             let server = server.and_then(|name| self.reference(name, &[Kind::Server], &owner));
             self.short_inputs(&id, &written.inputs, topology);
             self.short_outputs(&id, &written.outputs, topology);
+            let placement = self.placement(&id, written.placement, server.as_ref());
             let element = Element {
                 server,
+                placement,
                 durability: topology.store.durability,
                 ..written.element
             };

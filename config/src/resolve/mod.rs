@@ -1,5 +1,5 @@
 //! Names become ids: the written document becomes a topology (V01 of implied names, V02, V03, V05,
-//! V06, V15 of models, V20).
+//! V06, V10 and V24 of one element alone, V15 of models, V20).
 //!
 //! What does not resolve is a fault and is left out, so that the later checks see a topology whose
 //! references all hold.
@@ -9,6 +9,7 @@ mod bindings;
 mod flows;
 mod infrastructure;
 mod models;
+mod placement;
 mod substitutes;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! A software element: what an author writes, hosted on a fog node (paper, 3.1).
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use core::time::Duration;
 
@@ -45,6 +45,26 @@ pub struct Element {
     pub on_expired: OnExpired,
     /// How far the stable store may be behind an optimistic log.
     pub lag: Lag,
+    /// Which servers may host it, besides what they must offer.
+    pub placement: PlacementRules,
+}
+
+/// Which servers may host an element (paper, 4.2.4: physical and logical constraints).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacementRules {
+    /// Only servers of one of these zones; none named is any.
+    pub zones: BTreeSet<String>,
+    /// Only processors of one of these architectures; none named is any. A server that does not say
+    /// its own has any.
+    pub architectures: BTreeSet<String>,
+    /// Only servers that have all of these labels.
+    pub labels: BTreeSet<String>,
+    /// Always on the same server as these elements.
+    pub together: BTreeSet<EntityId>,
+    /// Never on the same server as one of these elements.
+    pub apart: BTreeSet<EntityId>,
+    /// Never anywhere but on the server that the topology names.
+    pub pinned: bool,
 }
 
 /// An author's say about when an element's log is written.

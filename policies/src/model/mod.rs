@@ -1,6 +1,7 @@
 //! The infrastructure and the application as two graphs, checked (paper, 3.1 to 3.3).
 //!
-//! [`infrastructure`] has servers, network channels and appliances, [`application`] elements and
+//! [`infrastructure`] has servers, network channels and appliances, [`network`] the graph that they are,
+//! [`application`] elements and
 //! bindings, [`space`] the regions of the physical world, [`services`] what all of them rely on.
 //! Every value here has passed the checks of the loader: ids are unique, references resolve.
 
@@ -10,6 +11,7 @@ pub mod device;
 pub mod element;
 pub mod flaws;
 pub mod infrastructure;
+pub mod network;
 pub mod services;
 pub mod space;
 pub mod topology;
@@ -21,12 +23,13 @@ pub use device::{
     Access, Candidates, DeviceModel, Domain, Evidence, Liveness, OnReturn, Probe, Property,
     Relative, Reversion, Substitution,
 };
-pub use element::{CheckpointPolicy, Element, Lag, LogChoice, OnExpired};
+pub use element::{CheckpointPolicy, Element, Lag, LogChoice, OnExpired, PlacementRules};
 pub use flaws::{Flaw, Misfit};
 pub use infrastructure::{
     ActuationClass, Appliance, ApplianceApi, Channel, Isolation, LocalStorage, Medium, Resources,
     Role, Server,
 };
+pub use network::{Network, Ways};
 pub use services::{
     Broker, Credentials, Detection, DetectionProfile, Durability, RedisServer, SecretSource, Store,
     StoreKind,

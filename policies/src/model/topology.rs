@@ -146,7 +146,8 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        CheckpointPolicy, Durability, Endpoint, Isolation, Lag, OnExpired, Resources, StoreKind,
+        CheckpointPolicy, Durability, Endpoint, Isolation, Lag, OnExpired, PlacementRules,
+        Resources, StoreKind,
     };
     use crate::restart::RestartPolicy;
 
@@ -182,6 +183,7 @@ mod tests {
             durability: Durability::Required,
             on_expired: OnExpired::Absorb,
             lag: Lag::default(),
+            placement: PlacementRules::default(),
         }
     }
 

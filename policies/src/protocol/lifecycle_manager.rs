@@ -1,81 +1,12 @@
-//! The lifecycle manager: which element runs where, and who is told to run it (paper, 3.3).
-//!
-//! An element runs where the topology says; the others go to the first server, by id, that has room.
+//! The lifecycle manager: who is told to run what (paper, 3.3). Which element runs where is decided
+//! in [`placement`](crate::placement).
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::ids::EntityId;
 use crate::machine::Machine;
-use crate::model::{Resources, Topology};
 use crate::protocol::control::Assignment;
 use crate::time::{Monotonic, Now};
-
-/// No server can host an element.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "no server has room for {element}, which needs {demand:?}; add a server or lower the demand"
-)]
-pub struct NoPlace {
-    /// Which element.
-    pub element: EntityId,
-    /// What it needs.
-    pub demand: Resources,
-}
-
-/// Says on which server each element runs.
-///
-/// # Errors
-/// The first element, by criticality and then id, for which there is no room.
-pub fn place(topology: &Topology) -> Result<BTreeMap<EntityId, EntityId>, NoPlace> {
-    let mut placement = BTreeMap::new();
-    let mut free: BTreeMap<&EntityId, Option<Resources>> = topology
-        .servers
-        .iter()
-        .map(|(id, server)| (id, server.resources))
-        .collect();
-    for (id, element) in &topology.elements {
-        if let Some(server) = &element.server {
-            placement.insert(id.clone(), server.clone());
-            if let Some(Some(room)) = free.get_mut(server) {
-                *room = without(*room, element.demand);
-            }
-        }
-    }
-    let mut open: Vec<_> = topology
-        .elements
-        .iter()
-        .filter(|(_, element)| element.server.is_none())
-        .collect();
-    open.sort_by_key(|(id, element)| (core::cmp::Reverse(element.criticality), *id));
-    for (id, element) in open {
-        let demand = element.demand;
-        let fits = |room: &Option<Resources>| room.is_none_or(|room| has_room(room, demand));
-        let Some((server, room)) = free.iter_mut().find(|(_, room)| fits(room)) else {
-            return Err(NoPlace {
-                element: id.clone(),
-                demand,
-            });
-        };
-        *room = room.map(|room| without(room, demand));
-        placement.insert(id.clone(), (*server).clone());
-    }
-    Ok(placement)
-}
-
-fn has_room(room: Resources, demand: Resources) -> bool {
-    room.cpu_milli >= demand.cpu_milli
-        && room.ram_mb >= demand.ram_mb
-        && room.disk_mb >= demand.disk_mb
-}
-
-fn without(room: Resources, demand: Resources) -> Resources {
-    Resources {
-        cpu_milli: room.cpu_milli.saturating_sub(demand.cpu_milli),
-        ram_mb: room.ram_mb.saturating_sub(demand.ram_mb),
-        disk_mb: room.disk_mb.saturating_sub(demand.disk_mb),
-    }
-}
 
 /// What the lifecycle manager is told.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::{
     Access, ActuationClass, Appliance, ApplianceApi, Application, Binding, Broker,
     CheckpointPolicy, Communication, Detection, DeviceModel, Domain, Durability, Element,
-    Isolation, Lag, Liveness, LocalStorage, LogChoice, OnExpired, Property, Resources, Role,
-    Server, Store, StoreKind, Substitution, Topology,
+    Isolation, Lag, Liveness, LocalStorage, LogChoice, OnExpired, PlacementRules, Property,
+    Resources, Role, Server, Store, StoreKind, Substitution, Topology,
 };
 use lamplighter_policies::restart::RestartPolicy;
 
@@ -86,6 +86,7 @@ pub(super) fn element(criticality: u8) -> Element {
         durability: Durability::Required,
         on_expired: OnExpired::Absorb,
         lag: Lag::default(),
+        placement: PlacementRules::default(),
     }
 }
 
