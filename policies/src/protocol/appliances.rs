@@ -1,8 +1,9 @@
-//! What is told of appliances: who serves in whose place, and how each is (paper, 4.2.3 and 4.2.4).
+//! What an element is told of those around it: who serves in whose place, and how each is (paper, 4.2.3
+//! and 4.2.4).
 //!
-//! A reconfiguration is a whole table with an epoch, not a change: the newest one holds, so it does no
-//! harm where one is lost, repeated or late. Whoever was told keeps it, and tells a manager that was
-//! started again.
+//! Who serves for appliances is a whole table with an epoch; how entities are is a table by entity. Of
+//! both the newest holds, so it does no harm where a reconfiguration is lost, repeated or late. Whoever
+//! was told keeps it, and tells a manager that was started again.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -11,9 +12,10 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::EntityId;
+use crate::notification::{EntityState, NoticeDecision, Table, Told};
 use crate::time::WallClock;
 
-/// Who serves in the places of the appliances of one element.
+/// Who serves in the places of the appliances of one element, and how the entities around it are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reconfiguration {
     /// Which decision this is; a greater one holds. 0 is none.
@@ -25,6 +27,9 @@ pub struct Reconfiguration {
     /// Why the application failed, if it did: its actuators are brought to their safe states.
     #[serde(rename = "f")]
     pub application_failed: Option<String>,
+    /// How the entities around the element are, by those who know.
+    #[serde(rename = "p", default)]
+    pub peers: Table,
 }
 
 /// Who serves in the place of an appliance.
@@ -39,7 +44,58 @@ pub enum Served {
 }
 
 impl Reconfiguration {
-    /// Whether both say the same, whenever it was decided.
+    /// One that says only how entities are.
+    #[must_use]
+    pub fn of_peers(peers: Table) -> Self {
+        Self {
+            peers,
+            ..Self::default()
+        }
+    }
+
+    /// Takes what is newer in `other`. Says whether anything was.
+    pub fn join(&mut self, other: &Self) -> bool {
+        let is_newer = other.epoch > self.epoch;
+        if is_newer {
+            self.epoch = other.epoch;
+            self.served = other.served.clone();
+            self.application_failed
+                .clone_from(&other.application_failed);
+        }
+        self.peers.join(&other.peers) || is_newer
+    }
+
+    /// Whether nothing in `other` is news.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        other.epoch <= self.epoch && self.peers.covers(&other.peers)
+    }
+
+    /// How all entities are, appliances among them: one in whose place nobody serves failed, and is
+    /// done without.
+    #[must_use]
+    pub fn seen(&self) -> Table {
+        let mut seen = self.peers.clone();
+        for (appliance, served) in &self.served {
+            let (state, decision) = match served {
+                Served::By(by) => (
+                    EntityState::Replaced(by.clone()),
+                    NoticeDecision::ConnectTo(by.clone()),
+                ),
+                Served::Nobody => (EntityState::Failed, NoticeDecision::RunWithout),
+            };
+            let told = Told {
+                term: 0,
+                epoch: self.epoch,
+                state,
+                decision,
+            };
+            seen.peers.entry(appliance.clone()).or_default().told = Some(told);
+        }
+        seen
+    }
+
+    /// Whether both say the same of appliances, whenever it was decided.
     #[must_use]
     pub fn says_as(&self, other: &Self) -> bool {
         self.served == other.served && self.application_failed == other.application_failed

@@ -2,6 +2,7 @@
 
 pub mod appliances;
 pub mod cell;
+pub mod configurator;
 pub mod control;
 pub mod fog_agent;
 pub mod global_manager;

@@ -155,6 +155,7 @@ fn served(epoch: u64, places: &[(&str, Option<&str>)]) -> Reconfiguration {
         epoch,
         served: places.iter().map(place).collect(),
         application_failed: None,
+        ..Reconfiguration::default()
     }
 }
 

@@ -177,6 +177,7 @@ impl Appliances {
                 epoch: self.epoch + 1,
                 served,
                 application_failed: application_failed.clone().filter(|_| concerned),
+                ..Reconfiguration::default()
             };
             let told = self.told.entry(element.clone()).or_default();
             if !told.says_as(&wanted) {

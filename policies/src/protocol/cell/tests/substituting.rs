@@ -12,6 +12,7 @@ fn served(epoch: u64, by: impl Into<Option<Served>>) -> Reconfiguration {
         epoch,
         served: by.into().map(|by| (id("lamp"), by)).into_iter().collect(),
         application_failed: None,
+        ..Reconfiguration::default()
     }
 }
 
@@ -279,6 +280,7 @@ fn what_must_not_be_repeated_is_not_judged_by_what_the_substitute_counts() {
         epoch: 1,
         served: [(id("pump"), Served::By(id("other")))].into(),
         application_failed: None,
+        ..Reconfiguration::default()
     };
     told.tell(at(2), Input::Reconfigured(table));
     let effects = told.durable(at(2));
@@ -400,8 +402,8 @@ fn a_failed_application_brings_its_actuators_to_safety_before_all_that_waits() {
     told.tell(at(1), Input::Handled { index: 1, handled });
     let failed = Reconfiguration {
         epoch: 1,
-        served: [].into(),
         application_failed: Some("the boiler failed".into()),
+        ..Reconfiguration::default()
     };
     let mut effects = told.reconfigured(at(2), &failed);
     assert!(
