@@ -190,6 +190,7 @@ impl Perform for Hands {
             Effect::Finish => {
                 self.finished.notify_one();
             }
+            Effect::Monitor(order) => tracing::debug!(?order, "no monitor of servers runs"),
             Effect::Watch { appliances, access } => {
                 if self.monitor.is_none() {
                     match Monitor::start(&access, &self.server, role.clone()) {

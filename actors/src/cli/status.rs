@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::protocol::control::{
-    ElementState, Failure, PlacedStatus, RepairPhases, ServerStatus,
+    ElementState, Failure, PlacedStatus, RepairPhases, ServerState, ServerStatus,
 };
 use lamplighter_policies::protocol::messages::UnknownCommand;
 use lamplighter_policies::time::WallClock;
@@ -110,13 +110,32 @@ fn as_table(servers: &[ServerStatus], elements: &[PlacedStatus], now: WallClock)
             line(&note).expect("writing to a string cannot fail");
         }
     }
-    for ServerStatus { server, agent } in servers {
-        if agent.is_none() {
-            writeln!(text, "{server}: its agent is not connected")
-                .expect("writing to a string cannot fail");
+    for status in servers {
+        if let Some(line) = server_line(status, now) {
+            writeln!(text, "{line}").expect("writing to a string cannot fail");
         }
     }
     text
+}
+
+/// What is to be said of a server that is not simply there.
+fn server_line(status: &ServerStatus, now: WallClock) -> Option<String> {
+    let server = &status.server;
+    let state = match status.state {
+        ServerState::Awaited | ServerState::Up => {
+            let away = status.agent.is_none();
+            return away.then(|| format!("{server}: its agent is not connected"));
+        }
+        ServerState::Suspected => "suspected",
+        ServerState::Failed => "failed",
+        ServerState::Returned => "returned",
+    };
+    let since = status
+        .since
+        .map(|since| format!(" {} ago", span(now.since(since))));
+    let cause = status.cause.as_ref().map(|cause| format!(": {cause}"));
+    let (since, cause) = (since.unwrap_or_default(), cause.unwrap_or_default());
+    Some(format!("server {server} {state}{since}{cause}"))
 }
 
 /// A command that a person has to judge, and how.

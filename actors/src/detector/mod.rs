@@ -229,9 +229,9 @@ impl Run<'_> {
         };
         let rules = profile.confirmation;
         let name = |name: &str| EntityId::new(name).expect("a fixed name");
-        let voters = 1 + usize::try_from(OTHER_OBSERVERS).expect("few");
-        let mut suspicion = Suspicion::new(rules, instant(since), name("first"), voters);
-        suspicion.silent(name("second"));
+        let mut suspicion = Suspicion::new(rules, instant(since));
+        suspicion.silent(name("first"), 0);
+        suspicion.silent(name("second"), 0);
         let until = since + rules.within.as_secs_f64();
         let mut signs: Vec<f64> = Vec::new();
         let about = (since / self.interval) as u64;

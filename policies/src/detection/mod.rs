@@ -4,6 +4,9 @@ pub mod appliance;
 pub mod appliance_words;
 pub mod confirm;
 pub mod heartbeat;
+pub mod observation;
+pub mod observers;
+pub mod server_monitor;
 
 pub use appliance::{
     ApplianceMonitor, ApplianceVerdict, ApplianceWatch, BridgeVerdict, Effect, Input, Signal,
@@ -11,3 +14,6 @@ pub use appliance::{
 pub use appliance_words::is_available;
 pub use confirm::{Suspicion, Verdict};
 pub use heartbeat::{Confirmation, Heartbeat, HeartbeatMonitor, HeartbeatProfile};
+pub use observation::{Judgement, MonitorOrder, Noticed, Observation, Peer};
+pub use observers::{Observers, assign_observers};
+pub use server_monitor::ServerMonitor;

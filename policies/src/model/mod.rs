@@ -14,6 +14,8 @@ pub mod infrastructure;
 pub mod network;
 pub mod services;
 pub mod space;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod topology;
 pub mod value;
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::appliances::{ApplianceStatus, ApplicationState, Reconfiguration};
 use super::messages::{Callee, ElementReport, Judgement, StartCause, StartPhases};
-use crate::detection::{ApplianceVerdict, ApplianceWatch, BridgeVerdict};
+use crate::detection::{ApplianceVerdict, ApplianceWatch, BridgeVerdict, MonitorOrder, Noticed};
 use crate::ids::EntityId;
 use crate::model::Isolation;
 use crate::restart::RestartPolicy;
@@ -143,6 +143,8 @@ pub enum ToAgent {
         /// Who.
         reconfiguration: Reconfiguration,
     },
+    /// Observe other servers.
+    Monitor(MonitorOrder),
 }
 
 /// What is done about a failed element.
@@ -216,6 +218,16 @@ pub enum FromAgent {
         /// Who.
         reconfiguration: Reconfiguration,
     },
+    /// Where the agent hears heartbeats, and as what it sends its own; said again after each
+    /// registration.
+    Beats {
+        /// Its address, `host:port`.
+        address: String,
+        /// Higher than that of every agent of the server before.
+        incarnation: u64,
+    },
+    /// What the agent noticed of another server; a suspicion is said again after each registration.
+    Noticed(Noticed),
 }
 
 /// How far an element is.
@@ -385,4 +397,29 @@ pub struct ServerStatus {
     pub server: EntityId,
     /// The process id of its agent; `None` while it is not connected.
     pub agent: Option<u32>,
+    /// What is thought of it.
+    pub state: ServerState,
+    /// Since when; `None` if it never was anything else.
+    pub since: Option<WallClock>,
+    /// Why, for people.
+    pub cause: Option<String>,
+    /// Who observes it.
+    pub observers: Vec<EntityId>,
+}
+
+/// What the manager thinks of a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServerState {
+    /// Its agent has never been heard of.
+    #[default]
+    Awaited,
+    /// It is there.
+    Up,
+    /// Its heartbeats stay away; others are asked.
+    Suspected,
+    /// It failed.
+    Failed,
+    /// It failed, and is there again.
+    Returned,
 }

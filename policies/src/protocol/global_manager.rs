@@ -16,6 +16,8 @@ use super::control::{
 };
 use appliances::Appliances;
 use callees::Callees;
+use servers::{Standing, Standings};
+use suspecting::Suspecting;
 
 use crate::ids::EntityId;
 use crate::machine::Machine;
@@ -26,6 +28,8 @@ mod answers;
 mod appliances;
 mod asking;
 mod callees;
+mod servers;
+mod suspecting;
 #[cfg(test)]
 mod tests;
 
@@ -117,6 +121,8 @@ pub struct GlobalManager {
     stopping: Option<Stopping>,
     callees: Callees,
     appliances: Appliances,
+    standings: Standings,
+    suspecting: Suspecting,
 }
 
 /// The agent of a server, while connected.
@@ -177,6 +183,11 @@ impl GlobalManager {
             stopping: None,
             callees: Callees::new(topology, placement),
             appliances: Appliances::new(topology),
+            standings: servers
+                .keys()
+                .map(|server| (server.clone(), Standing::default()))
+                .collect(),
+            suspecting: Suspecting::new(topology),
         }
     }
 
@@ -222,12 +233,13 @@ impl GlobalManager {
         told: FromAgent,
         effects: &mut Vec<Effect>,
     ) {
-        let Some((server, agent)) = agent_at(&mut self.servers, connection) else {
+        let Some((server, _)) = agent_at(&mut self.servers, connection) else {
             return;
         };
+        let server = server.clone();
+        self.spoke(now, &server, effects);
         match told {
             FromAgent::Registered { hosted } => {
-                let server = server.clone();
                 self.callees.tell_all(&server, connection, effects);
                 let ids = hosted.iter().map(|status| status.element.clone()).collect();
                 for status in hosted {
@@ -264,7 +276,6 @@ impl GlobalManager {
                 effects.push(Effect::TellAgent(connection, decided));
             }
             FromAgent::Status(status) => {
-                let server = server.clone();
                 self.took(&server, *status);
                 self.answer_ready(effects);
             }
@@ -275,13 +286,19 @@ impl GlobalManager {
                 self.answer_queries(None, effects);
             }
             FromAgent::Stopped => {
-                agent.stopped = true;
+                if let Some((_, agent)) = agent_at(&mut self.servers, connection) {
+                    agent.stopped = true;
+                }
                 self.stop_further(effects);
             }
             FromAgent::Listening(callee) => {
-                let server = server.clone();
                 self.listening(&server, callee, effects);
             }
+            FromAgent::Beats {
+                address,
+                incarnation,
+            } => self.beats(&server, address, incarnation, effects),
+            FromAgent::Noticed(noticed) => self.noticed(now, &server, noticed, effects),
             told @ (FromAgent::Judged { .. }
             | FromAgent::JudgedBridge { .. }
             | FromAgent::Reconfigured { .. }) => self.told_of_appliances(told, effects),
@@ -407,12 +424,14 @@ impl Machine for GlobalManager {
         queries
             .chain(finishing.map(|stopping| stopping.deadline))
             .chain(self.appliances.next_deadline())
+            .chain(self.suspecting.next_deadline())
             .min()
     }
 
     fn wake(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.answer_queries(Some(now.monotonic), effects);
         self.learn_no_longer(now.monotonic, effects);
+        self.settle(now, effects);
         if self
             .stopping
             .as_ref()

@@ -12,12 +12,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::detection::{ApplianceVerdict, ApplianceWatch, BridgeVerdict};
+use crate::detection::{ApplianceVerdict, ApplianceWatch, BridgeVerdict, MonitorOrder, Noticed};
 use crate::ids::EntityId;
 use crate::machine::Machine;
 use crate::model::Isolation;
-use crate::protocol::control::{Decider, ElementStatus, FromAgent, Injection, ToAgent};
-use crate::protocol::messages::{FromHost, Judgement, PROTOCOL_VERSION, ToHost};
+use crate::protocol::control::{Decider, ElementStatus, FromAgent, ToAgent};
+use crate::protocol::messages::{FromHost, PROTOCOL_VERSION, ToHost};
 use crate::restart::{RestartHistory, RestartPolicy};
 use crate::time::{Monotonic, Now};
 
@@ -26,13 +26,16 @@ use callees::Callees;
 use hosted::{Hosted, Phase};
 use hosts::Hosts;
 pub use hosts::{EXIT_TIMEOUT, HELLO_TIMEOUT, HostId};
+use servers::Servers;
 
 mod appliances;
 mod callees;
 mod end;
 mod hosted;
 mod hosts;
+mod orders;
 mod repair;
+mod servers;
 #[cfg(test)]
 mod tests;
 
@@ -94,6 +97,15 @@ pub enum Input {
     ApplianceJudged(EntityId, ApplianceVerdict),
     /// What its monitor thinks of a bridge.
     BridgeJudged(String, BridgeVerdict),
+    /// Where the agent hears heartbeats, and as which incarnation it sends its own.
+    Beating {
+        /// Its address, `host:port`.
+        address: String,
+        /// Higher than that of every agent of the server before.
+        incarnation: u64,
+    },
+    /// What its monitor noticed of another server.
+    ServerNoticed(Noticed),
 }
 
 /// What a fog agent asks for.
@@ -123,6 +135,8 @@ pub enum Effect {
         /// How to hear them, for the shell to decode.
         access: Vec<u8>,
     },
+    /// Tell the monitor of servers.
+    Monitor(MonitorOrder),
 }
 
 /// The fog agent of one server.
@@ -139,6 +153,7 @@ pub struct FogAgent {
     stopping: Stopping,
     callees: Callees,
     appliances: Appliances,
+    servers: Servers,
 }
 
 /// A report under way.
@@ -173,6 +188,7 @@ impl FogAgent {
             stopping: Stopping::No,
             callees: Callees::default(),
             appliances: Appliances::default(),
+            servers: Servers::default(),
         }
     }
 
@@ -205,6 +221,7 @@ impl FogAgent {
                 element,
                 reconfiguration,
             } => self.reconfigure(element, reconfiguration, effects),
+            ToAgent::Monitor(order) => self.monitor(order, effects),
         }
     }
 
@@ -319,38 +336,6 @@ impl FogAgent {
         }));
     }
 
-    fn inject(&mut self, now: Now, element: &EntityId, how: Injection, effects: &mut Vec<Effect>) {
-        let Some(hosted) = self.elements.get_mut(element) else {
-            return;
-        };
-        let Phase::Running(host) = hosted.phase else {
-            return;
-        };
-        effects.push(match how {
-            Injection::Kill => {
-                hosted.injected_at = Some(now.monotonic);
-                Effect::Kill(host)
-            }
-            Injection::Panic => Effect::Tell {
-                host,
-                message: ToHost::Panic {
-                    element: element.clone(),
-                },
-            },
-        });
-    }
-
-    fn judge(&self, judgement: Judgement, effects: &mut Vec<Effect>) {
-        let hosted = self.elements.get(&judgement.element);
-        if let Some(Phase::Running(host)) = hosted.map(|hosted| &hosted.phase) {
-            let host = *host;
-            effects.push(Effect::Tell {
-                host,
-                message: ToHost::Judge(judgement),
-            });
-        }
-    }
-
     /// The host no longer has the element; if it has none left, it must end soon.
     fn release(&mut self, now: Now, host: HostId, element: &EntityId) {
         if let Some(entry) = self.hosts.get_mut(host) {
@@ -413,6 +398,7 @@ impl Machine for FogAgent {
                 let hosted = hosted.collect();
                 self.tell_manager(FromAgent::Registered { hosted }, effects);
                 self.tell_of_own_callees(effects);
+                self.tell_of_servers(effects);
             }
             Input::ManagerLost => {
                 self.connected = false;
@@ -431,6 +417,11 @@ impl Machine for FogAgent {
                 self.appliance_judged(appliance, verdict, effects);
             }
             Input::BridgeJudged(bridge, verdict) => self.bridge_judged(bridge, verdict, effects),
+            Input::Beating {
+                address,
+                incarnation,
+            } => self.beating(address, incarnation, effects),
+            Input::ServerNoticed(noticed) => self.server_noticed(noticed, effects),
         }
     }
 

@@ -82,9 +82,16 @@ impl GlobalManager {
         let servers: Vec<ServerStatus> = self
             .servers
             .iter()
-            .map(|(server, agent)| ServerStatus {
-                server: server.clone(),
-                agent: agent.as_ref().map(|agent| agent.pid),
+            .map(|(server, agent)| {
+                let standing = self.standings.get(server).cloned().unwrap_or_default();
+                ServerStatus {
+                    server: server.clone(),
+                    agent: agent.as_ref().map(|agent| agent.pid),
+                    state: standing.state,
+                    since: standing.since,
+                    cause: standing.cause,
+                    observers: self.suspecting.observers_of(server),
+                }
             })
             .collect();
         let mut elements = elements.chunks(STATUS_ENTITIES_MAX);

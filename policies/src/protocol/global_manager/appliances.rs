@@ -373,7 +373,9 @@ impl GlobalManager {
             | FromAgent::Status(_)
             | FromAgent::Reported { .. }
             | FromAgent::Listening(_)
-            | FromAgent::Stopped => return,
+            | FromAgent::Stopped
+            | FromAgent::Beats { .. }
+            | FromAgent::Noticed(_) => return,
         }
         self.decide_on_appliances(effects);
     }

@@ -3,7 +3,7 @@ use alloc::vec;
 use super::*;
 use crate::model::{Application, Broker, Detection, Durability, Store, StoreKind};
 use crate::physical_world::Position;
-use crate::protocol::control::{Injection, ServerStatus};
+use crate::protocol::control::{Injection, ServerState, ServerStatus};
 use crate::protocol::messages::Judgement;
 use crate::state_saving::Verdict;
 
@@ -133,6 +133,10 @@ fn a_status_waits_for_the_agents_but_not_for_one_that_is_lost() {
     let server = ServerStatus {
         server: id("pc"),
         agent: None,
+        state: ServerState::Awaited,
+        since: None,
+        cause: None,
+        observers: vec![],
     };
     assert_eq!(
         effects,
@@ -173,6 +177,8 @@ pub(super) fn registered() -> GlobalManager {
         stopping: None,
         callees: Callees::default(),
         appliances: Appliances::new(&without_appliances()),
+        standings: BTreeMap::from([(id("pc"), Standing::default())]),
+        suspecting: Suspecting::new(&without_appliances()),
     }
 }
 
