@@ -49,6 +49,8 @@ pub(super) struct Block<'p> {
     /// Blocks that must be on the same server and run elsewhere, or may.
     pub(super) together: Vec<usize>,
     pub(super) apart: Vec<usize>,
+    /// Two of its elements must also be apart.
+    pub(super) contradicts_itself: bool,
     pub(super) ties: Vec<Tie<'p>>,
     candidates: OnceCell<Vec<usize>>,
 }
@@ -86,6 +88,7 @@ struct Class {
 /// What keeps a block from a server, in numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hindrance {
+    Contradiction,
     Barred,
     Pinned,
     Architecture,
@@ -158,6 +161,9 @@ impl<'p> Instance<'p> {
     /// What keeps a block from a server, whoever else is there.
     pub(super) fn lasting_hindrance(&self, block: usize, server: usize) -> Option<Hindrance> {
         let known = &self.blocks[block];
+        if known.contradicts_itself {
+            return Some(Hindrance::Contradiction);
+        }
         let elements = known.elements.iter();
         let mut rules = elements.filter_map(|element| self.rule_broken(element, server));
         if let Some(hindrance) = rules.next() {
@@ -340,7 +346,11 @@ impl<'p> Instance<'p> {
             }
         }
         for (one, other) in pairs {
-            self.blocks[one].apart.push(other);
+            if one == other {
+                self.blocks[one].contradicts_itself = true;
+            } else {
+                self.blocks[one].apart.push(other);
+            }
         }
         for blocks in members.values().filter(|blocks| blocks.len() > 1) {
             for block in blocks {
@@ -363,6 +373,7 @@ impl<'p> Block<'p> {
             may_be_evicted: fixed.is_some(),
             together: Vec::new(),
             apart: Vec::new(),
+            contradicts_itself: false,
             ties: Vec::new(),
             candidates: OnceCell::new(),
         }

@@ -12,6 +12,8 @@ use crate::ids::EntityId;
 /// What keeps an element from a server. The order is that in which servers are filtered.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Obstacle {
+    /// It has to be with an element and apart from it, by way of others perhaps.
+    Contradiction,
     /// It failed there.
     Barred,
     /// Its author wants it on another server and nowhere else.
@@ -119,7 +121,7 @@ impl Obstacle {
             Self::Architecture(_) => Filter::Architecture,
             Self::Label(_) => Filter::Labels,
             Self::Zone(_) => Filter::Zone,
-            Self::Together(_) | Self::Apart(_) => Filter::Affinity,
+            Self::Contradiction | Self::Together(_) | Self::Apart(_) => Filter::Affinity,
             Self::Small(_) | Self::Room(_) | Self::Competition => Filter::Resources,
             Self::Path { .. } | Self::Latency { .. } => Filter::Latency,
             Self::Bandwidth { .. } => Filter::Bandwidth,
@@ -185,6 +187,9 @@ impl fmt::Display for Filter {
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Contradiction => {
+                f.write_str("cannot help: it must be with an element and apart from the same")
+            }
             Self::Barred => f.write_str("is where it failed"),
             Self::Pinned(server) => write!(f, "is not {server}, to which it is pinned"),
             Self::Architecture(has) => write!(f, "has a processor of architecture {has}"),

@@ -3,11 +3,12 @@
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use super::instance::{End, Hindrance, Instance, Tie};
-use super::obstacle::{NoPlace, Obstacle, Resource, Shortage};
-use super::problem::Placement;
+use super::problem::{Budget, Eviction, Move, Placement};
+use super::reasons::no_place;
+use super::repair::Sakes;
+use super::score::Score;
 
 /// Who is where so far. It never breaks a constraint that it did not find broken.
 pub(super) struct Partial<'i, 'p> {
@@ -19,11 +20,12 @@ pub(super) struct Partial<'i, 'p> {
     /// By channel, in kilobits a second.
     load: Vec<u64>,
     steps: u64,
+    steps_max: u64,
 }
 
 impl<'i, 'p> Partial<'i, 'p> {
     /// Only what runs already.
-    pub(super) fn new(instance: &'i Instance<'p>) -> Self {
+    pub(super) fn new(instance: &'i Instance<'p>, budget: Budget) -> Self {
         let mut partial = Self {
             instance,
             at: vec![None; instance.blocks.len()],
@@ -31,6 +33,7 @@ impl<'i, 'p> Partial<'i, 'p> {
             hosted: vec![0; instance.servers_count],
             load: vec![0; instance.network.channels().len()],
             steps: 0,
+            steps_max: budget.steps,
         };
         for (block, known) in instance.blocks.iter().enumerate() {
             if let Some(server) = known.fixed {
@@ -38,6 +41,49 @@ impl<'i, 'p> Partial<'i, 'p> {
             }
         }
         partial
+    }
+
+    /// Whether the search may go on.
+    pub(super) fn may_go_on(&self) -> bool {
+        self.steps < self.steps_max
+    }
+
+    /// How long the search may still go on.
+    pub(super) fn steps_left(&self) -> u64 {
+        self.steps_max.saturating_sub(self.steps)
+    }
+
+    /// Counts steps that were done elsewhere.
+    pub(super) fn spend(&mut self, steps: u64) {
+        self.steps += steps;
+    }
+
+    /// How good it is as far as the open blocks go.
+    pub(super) fn score(&self) -> Score {
+        let instance = self.instance;
+        let mut score = Score::default();
+        let is_open = |block: usize| instance.blocks[block].fixed.is_none();
+        for (block, known) in instance.blocks.iter().enumerate() {
+            if !is_open(block) {
+                continue;
+            }
+            let Some(server) = self.at[block] else {
+                score = score.losing(instance, block);
+                continue;
+            };
+            for tie in &known.ties {
+                // A tie between two open blocks is seen from both.
+                let is_counted = match tie.end {
+                    End::Block(other) => !is_open(other) || other > block,
+                    End::Place(_) => true,
+                };
+                if let (true, Some(place)) = (is_counted, self.place_of(tie.end)) {
+                    let micros = instance.micros(tie, place, server);
+                    score = score.costing(tie.weight.saturating_mul(micros.into()));
+                }
+            }
+        }
+        score
     }
 
     /// Puts a block on a server.
@@ -51,20 +97,42 @@ impl<'i, 'p> Partial<'i, 'p> {
         self.at[block] = Some(server);
     }
 
+    /// Takes a block from its server, if it has one; says which.
+    pub(super) fn take(&mut self, block: usize) -> Option<usize> {
+        let server = self.at[block].take()?;
+        let demand = self.instance.blocks[block].demand;
+        for (used, amount) in self.used[server].iter_mut().zip(demand) {
+            *used -= amount;
+        }
+        self.hosted[server] -= 1;
+        self.change_load(block, server, u64::saturating_sub);
+        Some(server)
+    }
+
     /// The server on which a block adds least, if any can take it now.
     pub(super) fn best_host(&mut self, block: usize) -> Option<usize> {
+        self.good_host(block, false)
+    }
+
+    /// The best server that can take a block now; the second best, if there is one and it is asked
+    /// for.
+    pub(super) fn good_host(&mut self, block: usize, second: bool) -> Option<usize> {
         let instance = self.instance;
-        let candidates = instance.candidates(block).iter().copied();
-        let mut best = None;
-        for server in candidates {
-            if self.fits(block, server) {
-                let merit = (self.merit(block, server), server);
-                if best.as_ref().is_none_or(|best| merit < *best) {
-                    best = Some(merit);
-                }
+        let (mut best, mut next) = (None, None);
+        for server in instance.candidates(block).iter().copied() {
+            if !self.fits(block, server) {
+                continue;
+            }
+            let merit = Some((self.merit(block, server), server));
+            if best.is_none() || merit < best {
+                next = best;
+                best = merit;
+            } else if next.is_none() || merit < next {
+                next = merit;
             }
         }
-        best.map(|(_, server)| server)
+        let chosen = if second { next.or(best) } else { best };
+        chosen.map(|(_, server)| server)
     }
 
     /// Whether a candidate can take a block now.
@@ -169,6 +237,11 @@ impl<'i, 'p> Partial<'i, 'p> {
         }
     }
 
+    /// How much of a resource of a server is used.
+    pub(super) fn used(&self, server: usize, kind: usize) -> u64 {
+        self.used[server][kind]
+    }
+
     /// How full a server is with a block, in thousandths of its scarcest resource.
     fn fullness(&self, block: usize, server: usize) -> u64 {
         let Some(offers) = self.instance.offers[server] else {
@@ -183,7 +256,7 @@ impl<'i, 'p> Partial<'i, 'p> {
     }
 
     /// Names instead of numbers.
-    pub(super) fn into_placement(self, is_optimal: bool) -> Placement {
+    pub(super) fn into_placement(self, is_optimal: bool, sakes: &Sakes) -> Placement {
         let instance = self.instance;
         let mut placement = Placement {
             is_optimal,
@@ -192,15 +265,36 @@ impl<'i, 'p> Partial<'i, 'p> {
             ..Placement::default()
         };
         for (block, known) in instance.blocks.iter().enumerate() {
+            let name = |server: usize| instance.network.place(server).clone();
+            let sake = sakes.get(&block).unwrap_or(&block);
+            let for_the_sake_of = instance.blocks[*sake].elements[0];
             for element in &known.elements {
                 let element = (*element).clone();
-                match self.at[block] {
-                    Some(server) => {
-                        let server = instance.network.place(server).clone();
-                        placement.hosts.insert(element, server);
+                let for_the_sake_of = for_the_sake_of.clone();
+                match (known.fixed, self.at[block]) {
+                    (Some(from), Some(to)) if from != to => {
+                        let (from, to) = (name(from), name(to));
+                        placement.hosts.insert(element.clone(), to.clone());
+                        let moved = Move {
+                            from,
+                            to,
+                            for_the_sake_of,
+                        };
+                        placement.moved.insert(element, moved);
                     }
-                    None => {
-                        placement.unplaced.insert(element, self.no_place(block));
+                    (_, Some(server)) => {
+                        placement.hosts.insert(element, name(server));
+                    }
+                    (Some(from), None) => {
+                        let from = name(from);
+                        let evicted = Eviction {
+                            from,
+                            for_the_sake_of,
+                        };
+                        placement.evicted.insert(element, evicted);
+                    }
+                    (None, None) => {
+                        placement.unplaced.insert(element, no_place(&self, block));
                     }
                 }
             }
@@ -230,76 +324,5 @@ impl<'i, 'p> Partial<'i, 'p> {
             }
         }
         sum / weights.max(1)
-    }
-
-    fn no_place(&self, block: usize) -> NoPlace {
-        let instance = self.instance;
-        let servers = (0..instance.servers_count).filter(|server| instance.takes[*server]);
-        let told = |server| {
-            let hindrance = instance
-                .lasting_hindrance(block, server)
-                .or_else(|| self.present_hindrance(block, server));
-            let obstacle = hindrance.map_or(Obstacle::Competition, |hindrance| {
-                self.obstacle(block, server, hindrance)
-            });
-            (instance.network.place(server).clone(), obstacle)
-        };
-        NoPlace {
-            servers: servers.map(told).collect(),
-        }
-    }
-
-    fn obstacle(&self, block: usize, server: usize, hindrance: Hindrance) -> Obstacle {
-        let instance = self.instance;
-        let known = &instance.blocks[block];
-        let id = instance.network.place(server);
-        let offered = &instance.problem.topology.servers[id];
-        let elements = || known.elements.iter();
-        let element = |id| &instance.problem.topology.elements[id];
-        let binding = |tie: usize| known.ties[tie].binding.clone();
-        let first_of = |block: usize| instance.blocks[block].elements[0].clone();
-        let shortage = |kind: usize, used: u64| {
-            let offers = instance.offers[server].map_or(0, |offers| offers[kind]);
-            Shortage {
-                resource: [Resource::Processor, Resource::Memory, Resource::Disk][kind],
-                needs: known.demand[kind],
-                offers: offers.saturating_sub(used),
-            }
-        };
-        match hindrance {
-            Hindrance::Barred => Obstacle::Barred,
-            Hindrance::Pinned => {
-                let mut pinned = elements().map(|id| element(*id));
-                let pinned =
-                    pinned.find(|it| it.placement.pinned && it.server.as_ref() != Some(id));
-                let server = pinned.and_then(|it| it.server.clone());
-                Obstacle::Pinned(server.unwrap_or_else(|| id.clone()))
-            }
-            Hindrance::Architecture => {
-                Obstacle::Architecture(offered.architecture.clone().unwrap_or_default())
-            }
-            Hindrance::Label => {
-                let labels = elements().flat_map(|id| &element(*id).placement.labels);
-                let mut missing = labels.filter(|label| !offered.labels.contains(*label));
-                Obstacle::Label(missing.next().cloned().unwrap_or_default())
-            }
-            Hindrance::Zone => Obstacle::Zone(offered.zone.clone()),
-            Hindrance::Together(with) => Obstacle::Together(first_of(with)),
-            Hindrance::Apart(from) => Obstacle::Apart(first_of(from)),
-            Hindrance::Small(kind) => Obstacle::Small(shortage(kind, 0)),
-            Hindrance::Room(kind) => Obstacle::Room(shortage(kind, self.used[server][kind])),
-            Hindrance::Path(tie) => Obstacle::Path {
-                binding: binding(tie),
-            },
-            Hindrance::Latency(tie, micros) => Obstacle::Latency {
-                binding: binding(tie),
-                takes: Duration::from_micros(micros.into()),
-                allows: Duration::from_micros(known.ties[tie].micros_max.into()),
-            },
-            Hindrance::Bandwidth(tie, channel) => Obstacle::Bandwidth {
-                binding: binding(tie),
-                channel: instance.network.channels()[channel].0.clone(),
-            },
-        }
     }
 }
