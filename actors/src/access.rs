@@ -4,6 +4,7 @@
 //! may hold the store's password.
 
 use std::io::Write;
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ use lamplighter_runtime::store::StoreError;
 use lamplighter_runtime::store::any::AnyStore;
 use lamplighter_runtime::store::redis::{Durability as RedisDurability, RedisSettings, RedisStore};
 use lamplighter_runtime::store::served::{Address, Served, Token};
+use lamplighter_runtime::transport::tls::Security;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::StoreAccess;
@@ -97,12 +99,16 @@ impl Access {
 }
 
 impl StoreAccess {
-    /// Connects to the store of `application`.
+    /// Connects to the store of `application`; `security` protects the way to one that is served.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if it is out of reach at present, [`StoreError::Refused`] with the
     /// cure if it must not be used.
-    pub async fn connect(&self, application: &EntityId) -> Result<AnyStore, StoreError> {
+    pub async fn connect(
+        &self,
+        application: &EntityId,
+        security: &Security,
+    ) -> Result<AnyStore, StoreError> {
         match self {
             Self::Served { address, token } => {
                 let address: Address = address.parse().map_err(|error| StoreError::Refused {
@@ -110,7 +116,7 @@ impl StoreAccess {
                     reason: format!("{error}"),
                     cure: "start the application again".into(),
                 })?;
-                let served = Served::connect(address, Token::new(token)).await;
+                let served = Served::connect(address, Token::new(token), security.clone()).await;
                 served.map(AnyStore::Served)
             }
             Self::Redis { .. } => {
@@ -118,6 +124,17 @@ impl StoreAccess {
                 let settings = settings.expect("it is an access to Redis");
                 RedisStore::connect(settings).await.map(AnyStore::Redis)
             }
+        }
+    }
+
+    /// The address of a store that is served over TCP.
+    pub(crate) fn tcp(&self) -> Option<IpAddr> {
+        match self {
+            Self::Served { address, .. } => match address.parse() {
+                Ok(Address::Tcp(address)) => Some(address.ip()),
+                Ok(Address::Unix(_)) | Err(_) => None,
+            },
+            Self::Redis { .. } => None,
         }
     }
 

@@ -18,7 +18,7 @@ use lamplighter_policies::restart::{RestartDecision, RestartHistory, RestartPoli
 use lamplighter_runtime::broker::accepts;
 use lamplighter_runtime::clock;
 use lamplighter_runtime::process::{Death, Process, Program};
-use lamplighter_runtime::transport::control::Token;
+use lamplighter_runtime::transport::control::{Admission, Token};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -206,7 +206,7 @@ impl Cluster {
             arguments.extend(self.plan.settings.iter().cloned());
             self.spawn(&format!("agent-{server}"), arguments)?;
         }
-        let mut operator = Operator::connect(address, &token).await?;
+        let mut operator = Operator::connect(address, &Admission::Token(token)).await?;
         let answer = operator.ask(Ask::AwaitReady).await?;
         if let Answer::Ready { running, failed } = answer {
             return Ok((running, failed));
@@ -399,7 +399,7 @@ impl Cluster {
 
     async fn stop_elements(&self, address: SocketAddr) -> Result<(), OperatorError> {
         let token = Token::read(&self.plan.run_directory.join(TOKEN_FILE))?;
-        let mut operator = Operator::connect(address, &token).await?;
+        let mut operator = Operator::connect(address, &Admission::Token(token)).await?;
         match timeout(STOP_TIMEOUT, operator.ask(Ask::Stop)).await {
             Ok(Ok(Answer::Stopped)) => Ok(()),
             Ok(Ok(other)) => Err(OperatorError::unexpected(&other)),

@@ -18,7 +18,7 @@ use lamplighter_policies::time::Now;
 use lamplighter_runtime::clock;
 use lamplighter_runtime::process::{Process, Program};
 use lamplighter_runtime::transport::control::{
-    CONTROL_FRAME_BYTES_MAX, ConnectError, Outbox, Token, connect_patiently, receive_all,
+    Admission, CONTROL_FRAME_BYTES_MAX, ConnectError, Outbox, connect_patiently, receive_all,
 };
 use lamplighter_runtime::transport::frame::FrameReceiver;
 use tokio::sync::{Notify, oneshot};
@@ -37,7 +37,7 @@ pub struct AgentPlace {
     /// Where the manager listens.
     pub manager: SocketAddr,
     /// What admits to it.
-    pub token: Token,
+    pub admission: Admission,
     /// How a host process is started.
     pub host: Program,
 }
@@ -118,7 +118,7 @@ async fn stay_connected(
         pid: std::process::id(),
     };
     loop {
-        let link = match connect_patiently(place.manager, &place.token, &peer).await {
+        let link = match connect_patiently(place.manager, &place.admission, &peer).await {
             Ok(link) => link,
             Err(refused) => return refused,
         };

@@ -16,7 +16,9 @@ use lamplighter_policies::protocol::lifecycle_manager::{self as lifecycle, Lifec
 use lamplighter_policies::protocol::messages::StartCause;
 use lamplighter_policies::time::Now;
 use lamplighter_runtime::message_pack::MessagePackError;
-use lamplighter_runtime::transport::control::{Admitted, Outbox, Token, receive_all, serve};
+use lamplighter_runtime::transport::control::{
+    Admission, Admitted, Outbox, Token, receive_all, serve,
+};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 
@@ -38,7 +40,7 @@ pub struct ManagerPlan {
     /// How hosts reach the store.
     pub store: StoreAccess,
     /// What admits agents and operators.
-    pub token: Token,
+    pub admission: Admission,
     /// What admits elements to those that they call.
     pub calls_token: Token,
     /// Whether faults may be injected.
@@ -95,7 +97,7 @@ pub async fn run(
     let outcome = tokio::select! {
         () = finished.notified() => Ok(()),
         Some(failed) = escalated.recv() => Err(failed.into()),
-        served = serve(listener, plan.token, admit) => served.map_err(ManagerError::from),
+        served = serve(listener, plan.admission, admit) => served.map_err(ManagerError::from),
     };
     stop.abort();
     role.stop();

@@ -22,6 +22,7 @@ pub mod global_manager;
 mod host;
 mod instance;
 mod lifecycle_manager;
+pub mod network;
 pub mod operator;
 pub mod panics;
 pub mod scaffold;

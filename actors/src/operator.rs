@@ -12,11 +12,12 @@ use lamplighter_policies::protocol::control::{
 use lamplighter_policies::protocol::messages::{Judgement, UnknownCommand};
 use lamplighter_policies::state_saving::Verdict;
 use lamplighter_runtime::transport::control::{
-    ConnectError, ManagerLink, Token, TokenError, connect,
+    Admission, ConnectError, ManagerLink, TokenError, connect,
 };
 use tokio::time::timeout;
 
-use crate::cluster::{ADDRESS_FILE, TOKEN_FILE};
+use crate::cluster::ADDRESS_FILE;
+use crate::network::{self, NetworkError};
 
 /// How long the manager may take to answer a question about the present.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,6 +34,9 @@ pub enum OperatorError {
     /// The token cannot be used.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// The identity of this machine's commands cannot be used.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// The connection broke.
     #[error("the manager ended the connection; ask again")]
     Ended,
@@ -87,12 +91,12 @@ impl Operator {
     pub async fn find(run_directory: &Path) -> Result<Self, OperatorError> {
         let nothing = || OperatorError::NothingRuns(run_directory.to_owned());
         let text = std::fs::read_to_string(run_directory.join(ADDRESS_FILE));
-        let address = text
+        let address: SocketAddr = text
             .ok()
             .and_then(|text| text.trim().parse().ok())
             .ok_or_else(nothing)?;
-        let token = Token::read(&run_directory.join(TOKEN_FILE))?;
-        match Self::connect(address, &token).await {
+        let admission = network::of_operator(run_directory, address.ip())?;
+        match Self::connect(address, &admission).await {
             Err(OperatorError::Connect(ConnectError::Away { .. })) => Err(nothing()),
             outcome => outcome,
         }
@@ -102,8 +106,11 @@ impl Operator {
     ///
     /// # Errors
     /// Nobody is there, or it does not let us in.
-    pub async fn connect(address: SocketAddr, token: &Token) -> Result<Self, OperatorError> {
-        let link = connect(address, token, Peer::Operator).await?;
+    pub async fn connect(
+        address: SocketAddr,
+        admission: &Admission,
+    ) -> Result<Self, OperatorError> {
+        let link = connect(address, admission, Peer::Operator).await?;
         Ok(Self { link })
     }
 

@@ -12,6 +12,7 @@ use lamplighter_policies::ids::EntityId;
 use lamplighter_runtime::store::embedded::{Embedded, Options};
 use lamplighter_runtime::store::served::{Address, Listener, Served, Server, Token, serve};
 use lamplighter_runtime::store::{Nonce, StableStore, StoreError};
+use lamplighter_runtime::transport::tls::{Authority, Identity, Role, Security};
 use lamplighter_tests::store_suite::Harness;
 
 mod over_tcp {
@@ -20,6 +21,12 @@ mod over_tcp {
     lamplighter_tests::stable_store_suite!(OverSocket::new(|_| {
         Address::Tcp(([127, 0, 0, 1], 0).into())
     }));
+}
+
+mod over_tls {
+    use super::OverSocket;
+
+    lamplighter_tests::stable_store_suite!(OverSocket::over_tls());
 }
 
 mod over_unix {
@@ -33,7 +40,8 @@ mod over_unix {
 #[tokio::test]
 async fn a_stranger_is_refused() {
     let harness = OverSocket::new(|directory| Address::Unix(directory.join("socket"))).await;
-    let refused = Served::connect(harness.address.clone(), Token::random())
+    let security = Security::LoopbackOnly;
+    let refused = Served::connect(harness.address.clone(), Token::random(), security)
         .await
         .unwrap_err();
     assert_eq!(
@@ -49,13 +57,43 @@ async fn a_stranger_is_refused() {
 #[tokio::test]
 async fn a_store_is_not_served_to_other_machines() {
     let everywhere = Address::Tcp(([0, 0, 0, 0], 0).into());
-    let refused = Listener::bind(&everywhere).await.unwrap_err();
+    let refused = Listener::bind(&everywhere, &Security::LoopbackOnly).await;
+    let refused = refused.unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput);
 }
 
 #[tokio::test]
 async fn a_client_comes_back_by_itself_and_sends_again_what_was_unanswered() {
-    let mut harness = OverSocket::new(|_| Address::Tcp(([127, 0, 0, 1], 0).into())).await;
+    comes_back(OverSocket::new(|_| Address::Tcp(([127, 0, 0, 1], 0).into())).await).await;
+}
+
+#[tokio::test]
+async fn between_machines_a_client_comes_back_just_so() {
+    comes_back(OverSocket::over_tls().await).await;
+}
+
+#[tokio::test]
+async fn between_machines_a_store_is_used_by_its_application_only() {
+    let harness = OverSocket::over_tls().await;
+    let connect = |security: Security| {
+        let (address, token) = (harness.address.clone(), harness.token.clone());
+        async move { Served::connect(address, token, security).await }
+    };
+    let other = tempfile::tempdir().unwrap();
+    let manager = Security::MutualTls(identity(other.path(), Role::Manager));
+    let refused = connect(manager).await.unwrap_err().to_string();
+    assert!(
+        refused.contains("is not of this application's authority"),
+        "{refused}"
+    );
+    let token = Token::random();
+    let (address, own) = (harness.address.clone(), harness.security.1.clone());
+    let refused = Served::connect(address, token, own).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Refused { .. }), "{refused}");
+    connect(harness.security.1.clone()).await.unwrap();
+}
+
+async fn comes_back(mut harness: OverSocket) {
     let store = harness.connect().await;
     let element = EntityId::new("lamp").unwrap();
     let (fence, _) = retried(|| store.claim(&element, Nonce(1), 0)).await;
@@ -109,15 +147,36 @@ struct OverSocket {
     address: Address,
     token: Token,
     server: Option<Server>,
+    /// How the serving side is protected, and how the asking side.
+    security: (Security, Security),
 }
 
 impl OverSocket {
     async fn new(address: impl FnOnce(&Path) -> Address) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let address = address(directory.path());
+        let plain = (Security::LoopbackOnly, Security::LoopbackOnly);
+        Self::with(directory, address, plain).await
+    }
+
+    /// As if the store were on another machine.
+    async fn over_tls() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let of = |role| Security::MutualTls(identity(directory.path(), role));
+        let agent = Role::Agent(EntityId::new("rpi1").unwrap());
+        let security = (of(Role::Manager), of(agent));
+        let address = Address::Tcp(([127, 0, 0, 1], 0).into());
+        Self::with(directory, address, security).await
+    }
+
+    async fn with(
+        directory: tempfile::TempDir,
+        address: Address,
+        security: (Security, Security),
+    ) -> Self {
         let store = open(directory.path());
         let token = Token::random();
-        let listener = Listener::bind(&address).await.unwrap();
+        let listener = Listener::bind(&address, &security.0).await.unwrap();
         let address = listener.address().unwrap();
         let server = Some(serve(store.clone(), listener, token.clone()));
         Self {
@@ -126,6 +185,7 @@ impl OverSocket {
             address,
             token,
             server,
+            security,
         }
     }
 }
@@ -134,7 +194,8 @@ impl Harness for OverSocket {
     type Store = Served;
 
     async fn connect(&mut self) -> Served {
-        Served::connect(self.address.clone(), self.token.clone())
+        let (address, token) = (self.address.clone(), self.token.clone());
+        Served::connect(address, token, self.security.1.clone())
             .await
             .unwrap()
     }
@@ -145,7 +206,7 @@ impl Harness for OverSocket {
         self.store = open(self.directory.path());
         let listener = loop {
             // The old socket closes when its task has been dropped, which is not at once.
-            match Listener::bind(&self.address).await {
+            match Listener::bind(&self.address, &self.security.0).await {
                 Ok(listener) => break listener,
                 Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse),
             }
@@ -153,6 +214,15 @@ impl Harness for OverSocket {
         };
         self.server = Some(serve(self.store.clone(), listener, self.token.clone()));
     }
+}
+
+/// What the authority of `home` has made for a role.
+fn identity(directory: &Path, role: Role) -> Identity {
+    let home = EntityId::new("home").unwrap();
+    let authority = Authority::keep(&directory.join("authority"), &home).unwrap();
+    let place = directory.join(role.kind().to_string());
+    Identity::keep(&place, &authority, &role, 1).unwrap();
+    Identity::open(&place).unwrap()
 }
 
 fn open(directory: &Path) -> Embedded {

@@ -1,6 +1,7 @@
 //! The command line: one program that plays every role.
 
 mod appliances;
+mod certificate;
 mod check;
 mod dead_letters;
 mod detector;
@@ -67,6 +68,9 @@ pub enum CommandError {
     /// A token file cannot be used.
     #[error(transparent)]
     Token(#[from] lamplighter_runtime::transport::control::TokenError),
+    /// This process cannot take part in the network.
+    #[error(transparent)]
+    Network(#[from] crate::network::NetworkError),
     /// A new application cannot be written.
     #[error(transparent)]
     Scaffold(#[from] crate::scaffold::ScaffoldError),
@@ -166,6 +170,8 @@ enum Command {
     Manager(roles::Manager),
     /// Run the agent of one server alone
     Agent(roles::Agent),
+    /// Make the identity of a server's agent, to be copied to that server's machine
+    Certificate(certificate::Certificate),
     /// Run an embedded MQTT broker
     Broker(roles::Broker),
     /// Run elements; started by an agent only
@@ -200,16 +206,18 @@ pub fn run(application: &impl Application) -> Result<(), CommandError> {
         Command::New(new) => new.run(),
         Command::Manager(manager) => manager.run(),
         Command::Agent(agent) => agent.run(),
+        Command::Certificate(certificate) => certificate.run(),
         Command::Broker(broker) => broker.run(),
         Command::Host(host) => {
             traced("info", false);
+            let place = host.place()?;
             in_system(async {
                 let link = HostLink::from_stdin().map_err(|source| CommandError::System {
                     attempted: "take the agent's connection from standard input; hosts are started by agents only".into(),
                     source,
                 })?;
                 application
-                    .run_host(host.place(), link)
+                    .run_host(place, link)
                     .await
                     .map_err(CommandError::Host)
             })

@@ -1,7 +1,7 @@
 //! `manager`, `agent`, `broker`: one role alone, so that servers can be real machines.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,8 @@ use lamplighter_runtime::broker::embedded::{EmbeddedSettings, run_embedded};
 use lamplighter_runtime::process::Program;
 use lamplighter_runtime::store::embedded::Embedded;
 use lamplighter_runtime::store::served;
-use lamplighter_runtime::transport::control::Token;
+use lamplighter_runtime::transport::control::{Admission, Token};
+use lamplighter_runtime::transport::tls::Security;
 use tokio::net::TcpListener;
 
 use super::layered::Layered;
@@ -25,6 +26,7 @@ use crate::cluster::{ADDRESS_FILE, TOKEN_FILE};
 use crate::fog_agent::{self, AgentPlace, stop_requested};
 use crate::global_manager::{self, ManagerPlan};
 use crate::host::HostPlace;
+use crate::network::{self, Network, NetworkError};
 use crate::spec::{BrokerAccess, StoreAccess};
 
 /// Where the local logs of each server are, in the run directory.
@@ -38,10 +40,14 @@ const STORE_ADDRESS_FILE: &str = "store.address";
 pub(super) struct Manager {
     /// The topology, a TOML file
     file: PathBuf,
-    /// Where agents and operators connect
+    /// Where agents and operators connect: off loopback the address by which they reach this machine
     /// [default: a free port on this machine]
     #[arg(long)]
     listen: Option<SocketAddr>,
+    /// Where hosts reach the embedded store
+    /// [default: the address of --listen, and a free port that is kept]
+    #[arg(long)]
+    store_listen: Option<SocketAddr>,
     /// Where the token, the address and the embedded store are
     #[arg(long, env = "LAMPLIGHTER_DIRECTORIES__RUN")]
     run_directory: PathBuf,
@@ -89,22 +95,31 @@ impl Manager {
             Err(_) if !token_file.exists() => Token::create(&token_file)?,
             outcome => outcome?,
         };
+        let application = &topology.application.name;
+        let admission = network::of_manager(&self.run_directory, application, listen, token)?;
         in_system(async move {
             let stop = stop_requested(self.lifeline).map_err(system("watch for signals"))?;
+            if let Admission::Certificate(_) = admission {
+                tokio::task::spawn_local(network::renew_own(self.run_directory.clone()));
+            }
             let listener = TcpListener::bind(listen)
                 .await
                 .map_err(system(&format!("listen on {listen}")))?;
             let address = listener
                 .local_addr()
                 .map_err(system("learn the own address"))?;
-            let (store, _server) = self.store(&topology).await?;
+            let store_listen = self
+                .store_listen
+                .unwrap_or_else(|| SocketAddr::new(address.ip(), 0));
+            let served = (store_listen, admission.security());
+            let (store, _server) = self.store(&topology, served).await?;
             let access = Access { topology, store };
             access.write(&self.run_directory)?;
             let Access { topology, store } = access;
             let plan = ManagerPlan {
                 broker: self.broker(&topology)?,
                 store,
-                token,
+                admission,
                 calls_token: self.secret("calls.token")?,
                 allow_inject: self.allow_inject,
                 topology,
@@ -122,6 +137,7 @@ impl Manager {
     async fn store(
         &self,
         topology: &Topology,
+        (listen, security): (SocketAddr, Security),
     ) -> Result<(StoreAccess, Option<served::Server>), CommandError> {
         let redis = |url: &str, credentials: &Credentials| {
             let (user, password) = signed_in(credentials)?;
@@ -153,7 +169,7 @@ impl Manager {
                 let store = Embedded::open(&directory, stored::options(topology))
                     .map_err(|error| CommandError::Service(error.to_string()))?;
                 let secret = self.secret("store.token")?;
-                let listener = self.store_listener().await?;
+                let listener = self.store_listener(listen, &security).await?;
                 let address = listener
                     .address()
                     .map_err(system("learn the store's address"))?;
@@ -180,21 +196,27 @@ impl Manager {
         })
     }
 
-    /// Listens where the manager before did, if the port is still free, else on any.
-    async fn store_listener(&self) -> Result<served::Listener, CommandError> {
+    /// Listens where it is said; where no port is, on that of the manager before, if it is still free,
+    /// else on any.
+    async fn store_listener(
+        &self,
+        listen: SocketAddr,
+        security: &Security,
+    ) -> Result<served::Listener, CommandError> {
         let file = self.run_directory.join(STORE_ADDRESS_FILE);
         let before = std::fs::read_to_string(file)
             .ok()
             .and_then(|text| text.parse().ok());
-        if let Some(address) = before
-            && let Ok(listener) = served::Listener::bind(&address).await
+        if let Some(served::Address::Tcp(before)) = before
+            && (before.ip(), 0) == (listen.ip(), listen.port())
+            && let Ok(listener) =
+                served::Listener::bind(&served::Address::Tcp(before), security).await
         {
             return Ok(listener);
         }
-        let any = served::Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
-        served::Listener::bind(&any)
+        served::Listener::bind(&served::Address::Tcp(listen), security)
             .await
-            .map_err(system("listen for the store's users"))
+            .map_err(system(&format!("listen on {listen} for the store's users")))
     }
 
     fn broker(&self, topology: &Topology) -> Result<BrokerAccess, CommandError> {
@@ -248,9 +270,17 @@ pub(super) struct Agent {
     /// Where the logs of the hosts go
     #[arg(long, env = "LAMPLIGHTER_DIRECTORIES__RUN")]
     run_directory: PathBuf,
-    /// The manager's token file [default: token in the run directory]
+    /// The manager's token file, where the manager is on this machine
+    /// [default: token in the run directory]
     #[arg(long)]
     token_file: Option<PathBuf>,
+    /// The directory that `certificate` wrote for this server, where the manager listens off loopback
+    #[arg(long)]
+    identity: Option<PathBuf>,
+    /// The address by which other servers reach this one
+    /// [default: the one from which it reaches the manager]
+    #[arg(long, requires = "identity")]
+    address: Option<IpAddr>,
     /// Stop when standard input ends
     #[arg(long, hide = true)]
     lifeline: bool,
@@ -265,7 +295,8 @@ impl Agent {
         let token_file = self
             .token_file
             .unwrap_or_else(|| self.run_directory.join(TOKEN_FILE));
-        let token = Token::read(&token_file)?;
+        let identity = self.identity.as_deref();
+        let admission = network::of_agent(&self.server, identity, &token_file)?;
         let program = std::env::current_exe().map_err(system("find this program's own file"))?;
         let log = self
             .run_directory
@@ -294,10 +325,17 @@ impl Agent {
                         self.manager
                     ))
                 })?;
+            if let Some(identity) = &self.identity {
+                let toward = || network::address_toward(manager);
+                let address = self.address.map_or_else(toward, Ok)?;
+                let identity = std::path::absolute(identity).map_err(system("find --identity"))?;
+                arguments.extend(["--identity".into(), identity.into()]);
+                arguments.extend(["--address".into(), address.to_string().into()]);
+            }
             let place = AgentPlace {
                 server: self.server,
                 manager,
-                token,
+                admission,
                 host: Program {
                     path: program,
                     arguments,
@@ -323,15 +361,23 @@ pub(super) struct Host {
     /// Where the sockets for calls between elements are made
     #[arg(long)]
     calls_directory: Option<PathBuf>,
+    /// The identity of the agent
+    #[arg(long)]
+    identity: Option<PathBuf>,
+    /// The address by which other servers reach this one
+    #[arg(long)]
+    address: Option<IpAddr>,
 }
 
 impl Host {
-    pub(super) fn place(self) -> HostPlace {
-        HostPlace {
+    pub(super) fn place(self) -> Result<HostPlace, NetworkError> {
+        let network = Network::with(self.identity.as_deref(), self.address)?;
+        Ok(HostPlace {
+            network,
             server: self.server,
             storage: self.storage,
             calls_directory: self.calls_directory,
-        }
+        })
     }
 }
 

@@ -9,9 +9,11 @@ use lamplighter_runtime::clock;
 use lamplighter_runtime::store::any::AnyStore;
 use lamplighter_runtime::store::embedded::{self, Embedded, OpenError};
 use lamplighter_runtime::store::{Saved, StableStore, StoreError};
+use lamplighter_runtime::transport::tls::Security;
 
 use crate::access::{Access, AccessError};
 use crate::cluster::LOCK_FILE;
+use crate::network::{self, NetworkError};
 use crate::spec::{BrokerAccess, ElementSpec, StoreAccess};
 
 /// The embedded store's name in a run directory.
@@ -82,6 +84,9 @@ pub enum StoredError {
     /// The embedded store cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The identity of this machine's commands cannot be used.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// What the manager left cannot be used.
     #[error(transparent)]
     Access(#[from] AccessError),
@@ -190,9 +195,14 @@ async fn connect(
     topology: &Topology,
     access: &StoreAccess,
 ) -> Result<AnyStore, StoredError> {
+    let security = match access.tcp() {
+        Some(address) => network::of_operator(directory, address)?.security(),
+        None => Security::LoopbackOnly,
+    };
     let began = clock::monotonic();
     loop {
-        let refused = match access.connect(&topology.application.name).await {
+        let connecting = access.connect(&topology.application.name, &security);
+        let refused = match connecting.await {
             Ok(store) => return Ok(store),
             Err(error) => error,
         };

@@ -22,6 +22,7 @@ use super::links::{DeviceTopics, Links, Route};
 use super::reception::Receipts;
 use super::watchdog::Progress;
 use crate::instance::{Hosted, SavedFields};
+use crate::network::Network;
 use crate::spec::ElementSpec;
 
 /// What outlives one incarnation of the cell in this process.
@@ -75,4 +76,5 @@ pub(super) struct Surroundings {
     pub(super) callees: Callees,
     /// Where the socket for calls is made.
     pub(super) calls_directory: Option<PathBuf>,
+    pub(super) network: Network,
 }

@@ -85,7 +85,8 @@ pub(super) async fn open(
             epoch,
             token: token.clone(),
             directory: around.calls_directory.clone(),
-            tcp: Place::LOOPBACK,
+            tcp: around.network.address,
+            security: around.network.security.clone(),
             callers: links.callers(),
         };
         let listening = Listener::start(place, &peers, &told).await;
@@ -107,6 +108,8 @@ pub(super) async fn open(
             to,
             token: token.clone(),
             links: over,
+            directory: around.calls_directory.clone(),
+            security: around.network.security.clone(),
         };
         tokio::spawn(dial(dialer, callee, peers.clone(), told.clone()))
     });

@@ -54,6 +54,7 @@ use self::watchdog::Progress;
 use crate::app::Kind;
 use crate::encoding::Encoded;
 use crate::instance::Hosted;
+use crate::network::Network;
 use crate::shell::{Incarnation, Role, RoleSettings, Shell};
 use crate::spec::{ElementSpec, StoreAccess};
 
@@ -142,6 +143,8 @@ pub struct HostPlace {
     pub storage: PathBuf,
     /// Where the sockets for calls between elements are made; without it calls go another way.
     pub calls_directory: Option<PathBuf>,
+    /// How other servers are reached, and reach it.
+    pub network: Network,
 }
 
 struct Host<'a> {
@@ -269,10 +272,11 @@ impl Host<'_> {
         self.preparing.insert(spec.id.clone());
         let store = known(&self.stores, &spec.store);
         let (stores, prepared) = (Rc::clone(&self.stores), self.prepared.clone());
+        let security = self.place.network.security.clone();
         actix_rt::spawn(async move {
             let store = match store {
                 Some(store) => Ok(store),
-                None => stores::connect_patiently(&spec)
+                None => stores::connect_patiently(&spec, &security)
                     .await
                     .map(|store| keep(&stores, &spec, store)),
             };
@@ -297,8 +301,9 @@ impl Host<'_> {
             Err(error) => return tracing::warn!(%error, "a spare host cannot prepare"),
         };
         let stores = Rc::clone(&self.stores);
+        let security = self.place.network.security.clone();
         actix_rt::spawn(async move {
-            match stores::connect_patiently(&spec).await {
+            match stores::connect_patiently(&spec, &security).await {
                 Ok(store) => drop(keep(&stores, &spec, store)),
                 Err(cause) => tracing::warn!(cause, "a spare host cannot prepare"),
             }
@@ -384,6 +389,7 @@ impl Host<'_> {
             ended: self.ended.clone(),
             callees: self.callees.clone(),
             calls_directory: self.place.calls_directory.clone(),
+            network: self.place.network.clone(),
         };
         let role = start_cell(&body, &around);
         let mqtt = bindings::open(&role, &body, &around, kind)?;

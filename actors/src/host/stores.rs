@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lamplighter_runtime::store::StoreError;
 use lamplighter_runtime::store::any::AnyStore;
+use lamplighter_runtime::transport::tls::Security;
 
 use crate::spec::ElementSpec;
 
@@ -16,10 +17,13 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// For people: why trying again would not help.
-pub(super) async fn connect_patiently(spec: &ElementSpec) -> Result<AnyStore, String> {
+pub(super) async fn connect_patiently(
+    spec: &ElementSpec,
+    security: &Security,
+) -> Result<AnyStore, String> {
     let mut wait = RETRY_MIN;
     loop {
-        match spec.store.connect(&spec.application).await {
+        match spec.store.connect(&spec.application, security).await {
             Ok(store) => return Ok(store),
             Err(error @ StoreError::Unavailable { .. }) => {
                 tracing::warn!(element = %spec.id, %error, ?wait, "waits for the store");

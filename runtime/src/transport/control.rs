@@ -1,13 +1,15 @@
 //! The control plane's connections: who may connect, and what happens when one breaks.
 //!
-//! A connection begins with a hello that carries the application's token. What is sent goes through
-//! a bounded [`Outbox`]; a peer that does not read is cut off. The connecting side connects again,
-//! after a growing wait, until it is told that it is refused.
+//! A connection begins with a hello. Within a machine that carries the application's token; off it
+//! both ends have shown certificates before, and the hello must agree with them. What is sent goes
+//! through a bounded [`Outbox`]; a peer that does not read is cut off. The connecting side connects
+//! again, after a growing wait, until it is told that it is refused.
+
+mod admission;
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,12 +17,14 @@ use lamplighter_policies::protocol::control::{CONTROL_VERSION, FromManager, Peer
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::AsyncWrite;
-use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
 use super::frame::{FrameError, FrameReceiver, FrameSender};
+use super::tls::{Certified, Door, Fault, Kind, ReadHalf, Role, SecurityError};
+
+pub use self::admission::{Admission, Token, TokenError};
 
 /// The longest frame of the control plane.
 pub const CONTROL_FRAME_BYTES_MAX: usize = 256 << 10;
@@ -94,107 +98,8 @@ async fn send_all<Out: Serialize>(
             return tracing::debug!(%error, "a control connection broke");
         }
     }
-}
-
-/// The secret that admits to the control plane of one application.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token(String);
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token(…)")
-    }
-}
-
-/// A token's file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum TokenError {
-    /// It cannot be read or written.
-    #[error("the token file {path}: {source}")]
-    File {
-        /// Which file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// Others can read it, so it is no secret.
-    #[error("the token file {path} may be read by others; run: chmod 600 {path}")]
-    Exposed {
-        /// Which file.
-        path: PathBuf,
-    },
-}
-
-impl Token {
-    /// Makes a new secret and writes it to `path`, for this user only.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn create(path: &Path) -> Result<Self, TokenError> {
-        use std::io::Write;
-        use std::os::unix::fs::OpenOptionsExt;
-        let fault = |source| TokenError::File {
-            path: path.to_owned(),
-            source,
-        };
-        let token = Self(format!(
-            "{:032x}{:032x}",
-            rand::random::<u128>(),
-            rand::random::<u128>()
-        ));
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fault(error)),
-            Ok(()) | Err(_) => {}
-        }
-        let mut options = std::fs::File::options();
-        let mut file = options
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(fault)?;
-        file.write_all(token.0.as_bytes()).map_err(fault)?;
-        Ok(token)
-    }
-
-    /// Reads the secret that was written to `path`.
-    ///
-    /// # Errors
-    /// The file cannot be read, or others can read it too.
-    pub fn read(path: &Path) -> Result<Self, TokenError> {
-        use std::os::unix::fs::PermissionsExt;
-        let fault = |source| TokenError::File {
-            path: path.to_owned(),
-            source,
-        };
-        let mode = std::fs::metadata(path).map_err(fault)?.permissions().mode();
-        if mode & 0o077 != 0 {
-            return Err(TokenError::Exposed {
-                path: path.to_owned(),
-            });
-        }
-        let text = std::fs::read_to_string(path).map_err(fault)?;
-        Ok(Self(text.trim().to_owned()))
-    }
-
-    /// A secret that was told by whoever knows it.
-    #[must_use]
-    pub fn from_text(text: &str) -> Self {
-        Self(text.trim().to_owned())
-    }
-
-    /// The secret, to be sent to the peer that knows it.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether `other` is the secret, in a time that does not tell how much of it is right.
-    #[must_use]
-    pub fn admits(&self, other: &str) -> bool {
-        let (own, other) = (self.0.as_bytes(), other.as_bytes());
-        let differences = own.iter().zip(other).fold(0, |sum, (a, b)| sum | (a ^ b));
-        own.len() == other.len() && differences == 0
+    if let Err(error) = sender.close().await {
+        tracing::debug!(%error, "a peer was gone before its connection was closed");
     }
 }
 
@@ -206,21 +111,30 @@ pub struct Admitted {
     /// What sends to it.
     pub outbox: Outbox<FromManager>,
     /// What it says.
-    pub receiver: FrameReceiver<OwnedReadHalf, ToManager>,
+    pub receiver: FrameReceiver<ReadHalf, ToManager>,
+    /// The certificate by which it was admitted; `None` where a token did.
+    pub certified: Option<Certified>,
 }
 
-/// Admits peers that know the token, each in a task of its own, until the listener fails.
+/// Who may connect to a manager.
+const ADMITTED: &[Kind] = &[Kind::Agent, Kind::Operator];
+
+/// Admits peers, each in a task of its own, until the listener fails.
 ///
 /// `admitted` is called with each and its future is driven to its end, which ends the connection.
 ///
 /// # Errors
-/// The listener failed.
+/// The listener failed, or is off loopback where a token alone admits.
 pub async fn serve<F: Future<Output = ()> + 'static>(
     listener: TcpListener,
-    token: Token,
+    admission: Admission,
     admitted: impl Fn(Admitted) -> F + 'static,
 ) -> io::Result<()> {
-    let (token, admitted) = (Arc::new(token), std::rc::Rc::new(admitted));
+    let security = admission.security();
+    let address = listener.local_addr()?;
+    security.allows(address.ip()).map_err(io::Error::other)?;
+    let door = security.door(ADMITTED);
+    let (admission, admitted) = (Arc::new(admission), std::rc::Rc::new(admitted));
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = room.clone().acquire_owned().await else {
@@ -232,9 +146,10 @@ pub async fn serve<F: Future<Output = ()> + 'static>(
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
             Err(error) => return Err(error),
         };
-        let (token, admitted) = (token.clone(), admitted.clone());
+        let (admission, admitted) = (admission.clone(), admitted.clone());
+        let door = door.clone();
         tokio::task::spawn_local(async move {
-            match timeout(HELLO_TIMEOUT, admit(stream, &token)).await {
+            match timeout(HELLO_TIMEOUT, admit(&door, stream, &admission)).await {
                 Ok(Ok(Some(peer))) => admitted(peer).await,
                 Ok(Ok(None)) => {}
                 Ok(Err(error)) => tracing::debug!(%error, "a peer did not say hello"),
@@ -245,35 +160,79 @@ pub async fn serve<F: Future<Output = ()> + 'static>(
     }
 }
 
-async fn admit(stream: TcpStream, token: &Token) -> Result<Option<Admitted>, FrameError> {
-    stream.set_nodelay(true)?;
-    let (read, write) = stream.into_split();
+async fn admit(
+    door: &Door,
+    stream: TcpStream,
+    admission: &Admission,
+) -> Result<Option<Admitted>, FrameError> {
+    // The door has said why it lets somebody not in.
+    let Ok(secured) = door.admit(stream).await else {
+        return Ok(None);
+    };
+    let certified = secured.peer;
+    let (read, write) = secured.stream.into_halves();
     let outbox = Outbox::new(write);
     let mut receiver = FrameReceiver::new(read, CONTROL_FRAME_BYTES_MAX);
     let reason = match receiver.next().await? {
         None => return Ok(None),
-        Some(ToManager::Hello { version, .. }) if version != CONTROL_VERSION => format!(
-            "this is version {CONTROL_VERSION} of the control plane, not {version}; run the same build everywhere"
-        ),
-        Some(ToManager::Hello { token: shown, .. }) if !token.admits(&shown) => {
-            "the token is not that of this application; use its token file".to_owned()
-        }
-        Some(ToManager::Hello { peer, .. }) => {
-            if outbox.send(FromManager::Welcome) {
-                return Ok(Some(Admitted {
-                    peer,
-                    outbox,
-                    receiver,
-                }));
+        Some(ToManager::Hello {
+            version,
+            token,
+            peer,
+        }) => match greeted(version, &token, &peer, admission, certified.as_ref()) {
+            Ok(()) => {
+                if outbox.send(FromManager::Welcome) {
+                    return Ok(Some(Admitted {
+                        peer,
+                        outbox,
+                        receiver,
+                        certified,
+                    }));
+                }
+                return Ok(None);
             }
-            return Ok(None);
-        }
+            Err(reason) => reason,
+        },
         Some(ToManager::Agent(_) | ToManager::Operator(_)) => "say hello first".to_owned(),
     };
     tracing::warn!(%reason, "a peer is refused");
     // The outbox sends what it holds before it closes.
     let _is_sent = outbox.send(FromManager::Refused { reason });
     Ok(None)
+}
+
+/// Whether who says hello is who it says, or why not.
+fn greeted(
+    version: u32,
+    token: &str,
+    peer: &Peer,
+    admission: &Admission,
+    certified: Option<&Certified>,
+) -> Result<(), String> {
+    if version != CONTROL_VERSION {
+        return Err(format!(
+            "this is version {CONTROL_VERSION} of the control plane, not {version}; run the same build everywhere"
+        ));
+    }
+    let wanted = match peer {
+        Peer::Agent { server, .. } => Role::Agent(server.clone()),
+        Peer::Operator => Role::Operator,
+    };
+    match (admission, certified.map(|certified| &certified.name)) {
+        (Admission::Token(own), None) if own.admits(token) => Ok(()),
+        (Admission::Token(_), None) => {
+            Err("the token is not that of this application; use its token file".to_owned())
+        }
+        (_, Some(name)) if name.role == wanted => Ok(()),
+        (_, Some(name)) => Err(format!(
+            "the certificate is that of {name}, and so it cannot speak for {}; start it with the identity that was made for it",
+            match peer {
+                Peer::Agent { server, .. } => format!("the agent of {server}"),
+                Peer::Operator => "an operator".to_owned(),
+            }
+        )),
+        (Admission::Certificate(_), None) => Err("show a certificate".to_owned()),
+    }
 }
 
 /// A connection to the manager could not be had, or ended.
@@ -286,6 +245,15 @@ pub enum ConnectError {
         address: SocketAddr,
         /// What happened.
         reason: String,
+    },
+    /// The two ends do not trust each other; trying again helps once a certificate or a clock has been
+    /// set right.
+    #[error("the manager at {address} and this process do not trust each other: {fault}")]
+    Untrusted {
+        /// Where.
+        address: SocketAddr,
+        /// What keeps them apart.
+        fault: Fault,
     },
     /// The manager refuses; trying again will not help.
     #[error("the manager at {address} refuses: {reason}")]
@@ -303,27 +271,34 @@ pub struct ManagerLink {
     /// What sends to it.
     pub outbox: Outbox<ToManager>,
     /// What it says.
-    pub receiver: FrameReceiver<OwnedReadHalf, FromManager>,
+    pub receiver: FrameReceiver<ReadHalf, FromManager>,
 }
 
 /// Connects to the manager and says hello.
 ///
 /// # Errors
-/// Nobody is there, or the hello is refused.
+/// Nobody is there, the two do not trust each other, or the hello is refused.
 pub async fn connect(
     address: SocketAddr,
-    token: &Token,
+    admission: &Admission,
     peer: Peer,
 ) -> Result<ManagerLink, ConnectError> {
     let away = |reason: String| ConnectError::Away { address, reason };
+    let security = admission.security();
+    security
+        .allows(address.ip())
+        .map_err(|error| ConnectError::Refused {
+            address,
+            reason: error.to_string(),
+        })?;
     let greeting = async {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let (read, write) = stream.into_split();
+        let secured = security.connect(address, &[Kind::Manager]).await;
+        let secured = secured.map_err(io::Error::other)?;
+        let (read, write) = secured.stream.into_halves();
         let outbox = Outbox::new(write);
         let hello = ToManager::Hello {
             version: CONTROL_VERSION,
-            token: token.reveal().to_owned(),
+            token: admission.shown().to_owned(),
             peer,
         };
         let is_sent = outbox.send(hello);
@@ -338,7 +313,12 @@ pub async fn connect(
     let (link, answer) = timeout(HELLO_TIMEOUT, greeting)
         .await
         .map_err(|_| away("it did not answer in time".into()))?
-        .map_err(|error| away(error.to_string()))?;
+        .map_err(|error| {
+            distrust(&error).map_or_else(
+                || away(error.to_string()),
+                |fault| ConnectError::Untrusted { address, fault },
+            )
+        })?;
     match answer {
         Some(FromManager::Welcome) => Ok(link),
         Some(FromManager::Refused { reason }) => Err(ConnectError::Refused { address, reason }),
@@ -349,25 +329,48 @@ pub async fn connect(
     }
 }
 
-/// Connects to the manager, again and again after a growing wait, until it is there.
+/// What a broken connection says of trust; `None` if it broke for another reason.
+fn distrust(error: &FrameError) -> Option<Fault> {
+    let FrameError::Broken(error) = error else {
+        return None;
+    };
+    let inner = error.get_ref();
+    let fault = match inner.and_then(|inner| inner.downcast_ref::<SecurityError>()) {
+        Some(SecurityError::Fault { fault, .. }) => fault.clone(),
+        Some(SecurityError::Unprotected(_)) => return None,
+        None => Fault::of(error),
+    };
+    (!matches!(fault, Fault::Network(_) | Fault::Late | Fault::Crowded)).then_some(fault)
+}
+
+/// Connects to the manager, again and again after a growing wait, until it is there. Distrust is
+/// traced whenever its reason changes, because only a person can mend it.
 ///
 /// # Errors
 /// The manager refuses the hello: [`ConnectError::Refused`].
 pub async fn connect_patiently(
     address: SocketAddr,
-    token: &Token,
+    admission: &Admission,
     peer: &Peer,
 ) -> Result<ManagerLink, ConnectError> {
     let mut wait = RECONNECT_MIN;
+    let mut complained_of = None;
     loop {
-        match connect(address, token, peer.clone()).await {
+        match connect(address, admission, peer.clone()).await {
             Err(ConnectError::Away { reason, .. }) => {
                 tracing::debug!(%address, %reason, ?wait, "no manager yet");
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(RECONNECT_MAX);
+            }
+            Err(error @ ConnectError::Untrusted { .. }) => {
+                let reason = error.to_string();
+                if complained_of.as_ref() != Some(&reason) {
+                    tracing::warn!(%reason, "not connected; it is tried again");
+                    complained_of = Some(reason);
+                }
             }
             outcome @ (Ok(_) | Err(ConnectError::Refused { .. })) => return outcome,
         }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RECONNECT_MAX);
     }
 }
 
@@ -384,3 +387,6 @@ pub async fn receive_all<In: DeserializeOwned>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -109,6 +109,14 @@ impl<W: AsyncWrite + Unpin, Out: Serialize> FrameSender<W, Out> {
     pub async fn flush(&mut self) -> Result<(), FrameError> {
         Ok(SinkExt::<Bytes>::flush(&mut self.framed).await?)
     }
+
+    /// Sends all that is queued and says that nothing follows.
+    ///
+    /// # Errors
+    /// [`FrameError::Broken`] if the stream failed.
+    pub async fn close(mut self) -> Result<(), FrameError> {
+        Ok(SinkExt::<Bytes>::close(&mut self.framed).await?)
+    }
 }
 
 /// Receives `In` from frames.

@@ -4,3 +4,4 @@ pub mod control;
 pub mod direct;
 pub mod frame;
 pub mod mqtt;
+pub mod tls;

@@ -12,12 +12,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
 use super::flight::{Flight, settle};
-use super::{
-    Address, Answer, Ask, FRAME_BYTES_MAX, FRAME_MARGIN_BYTES, FromStore, Page, Rest, Stream,
-    ToStore, Token, dial,
-};
+use super::way::{Connection, Way};
+use super::{Address, Answer, Ask, FRAME_BYTES_MAX, FromStore, Page, Rest, Stream, ToStore, Token};
 use crate::store::{Delta, Fence, Nonce, Saved, StableStore, StoreError, Summary};
-use crate::transport::frame::{FrameError, FrameReceiver, FrameSender, Frames};
+use crate::transport::frame::{FrameError, FrameReceiver, FrameSender};
+use crate::transport::tls::Security;
 
 /// How many requests may wait to be sent.
 const QUEUE_MAX: usize = 16_384;
@@ -27,9 +26,6 @@ const QUEUE_BYTES_MAX: usize = 128 << 20;
 
 /// How long an answer may take before the connection is given up.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long connecting may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The first and the longest pause before connecting again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
@@ -78,11 +74,20 @@ impl Served {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if nobody serves there at present; [`StoreError::Refused`] if
-    /// the token is not the right one.
-    pub async fn connect(address: Address, token: Token) -> Result<Self, StoreError> {
+    /// the token is not the right one, or the address is off loopback and there is no identity.
+    pub async fn connect(
+        address: Address,
+        token: Token,
+        security: Security,
+    ) -> Result<Self, StoreError> {
         let (requests, queued) = mpsc::channel(QUEUE_MAX);
-        let first = open(&address, &token).await?;
-        tokio::spawn(keep_connected(address, token, first, queued));
+        let way = Way {
+            address,
+            token,
+            security,
+        };
+        let first = way.open().await?;
+        tokio::spawn(keep_connected(way, first, queued));
         Ok(Self(Arc::new(Queue {
             requests,
             waiting_bytes: Arc::default(),
@@ -336,51 +341,8 @@ fn saved(rest: Rest, page: Page) -> Saved {
     }
 }
 
-/// A connection that was welcomed.
-struct Connection {
-    sender: FrameSender<WriteHalf<Box<dyn Stream>>, ToStore>,
-    receiver: FrameReceiver<ReadHalf<Box<dyn Stream>>, FromStore>,
-}
-
-async fn open(address: &Address, token: &Token) -> Result<Connection, StoreError> {
-    let attempted = format!("connecting to the store at {address}");
-    let greeted = timeout(CONNECT_TIMEOUT, async {
-        let stream = dial(address).await?;
-        let mut frames: Frames<_, ToStore, FromStore> =
-            Frames::new(stream, FRAME_BYTES_MAX + FRAME_MARGIN_BYTES);
-        frames
-            .send(&ToStore::Hello {
-                token: token.clone(),
-            })
-            .await?;
-        let greeting = frames.next().await?;
-        Ok::<_, FrameError>((frames, greeting))
-    });
-    match greeted.await {
-        Ok(Ok((frames, Some(FromStore::Welcome)))) => {
-            let (sender, receiver) = frames.split();
-            Ok(Connection { sender, receiver })
-        }
-        Ok(Ok((_, Some(FromStore::Stranger)))) => Err(StoreError::Refused {
-            attempted,
-            reason: "it does not know the token".into(),
-            cure: "start this process through the one that serves the store".into(),
-        }),
-        Ok(Ok((_, Some(FromStore::Page { .. } | FromStore::Answer { .. }) | None))) => Err(
-            unavailable(&attempted, "it closed the connection without a greeting"),
-        ),
-        Ok(Err(error)) => Err(unavailable(&attempted, &error.to_string())),
-        Err(_) => Err(unavailable(&attempted, "it does not answer")),
-    }
-}
-
 /// Serves the queue over one connection after the other, until nobody has a handle any more.
-async fn keep_connected(
-    address: Address,
-    token: Token,
-    first: Connection,
-    mut queued: mpsc::Receiver<Request>,
-) {
+async fn keep_connected(way: Way, first: Connection, mut queued: mpsc::Receiver<Request>) {
     let mut connection = first;
     loop {
         let flight = Flight::default();
@@ -391,9 +353,9 @@ async fn keep_connected(
             },
             reason = receive_all(&mut connection.receiver, &flight) => reason,
         };
-        tracing::warn!(%address, reason, "the connection to the store ended");
+        tracing::warn!(address = %way.address, reason, "the connection to the store ended");
         flight.give_up(&reason);
-        connection = match connect_again(&address, &token, &mut queued).await {
+        connection = match connect_again(&way, &mut queued).await {
             Some(connection) => connection,
             None => return,
         };
@@ -402,14 +364,10 @@ async fn keep_connected(
 
 /// Tries until a connection is made; `None` if nobody has a handle any more. What waits is
 /// answered after each failure: whoever asked decides whether to try again.
-async fn connect_again(
-    address: &Address,
-    token: &Token,
-    queued: &mut mpsc::Receiver<Request>,
-) -> Option<Connection> {
+async fn connect_again(way: &Way, queued: &mut mpsc::Receiver<Request>) -> Option<Connection> {
     let mut pause = PAUSE.0;
     loop {
-        let error = match open(address, token).await {
+        let error = match way.open().await {
             Ok(connection) => return Some(connection),
             Err(error) => error,
         };

@@ -1,5 +1,5 @@
-//! The embedded store for the other processes of the machine: one process opens it and serves it,
-//! the others reach it through [`Served`].
+//! The embedded store for other processes: one process opens it and serves it, the others reach it
+//! through [`Served`], from another machine over mutual TLS.
 //!
 //! One connection per process; requests carry ids and may be answered in any order, but are
 //! started in the order in which they were asked. A connection begins with a token that the
@@ -8,6 +8,7 @@
 mod client;
 mod flight;
 mod server;
+mod way;
 
 use std::fmt;
 use std::io;
@@ -16,16 +17,18 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use futures_util::future::BoxFuture;
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::time::WallClock;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 pub use self::client::Served;
 pub use self::server::{Server, serve};
 use super::{Delta, Fence, Nonce, StoreError, StoredBatch, Summary};
+use crate::transport::tls::{Door, Kind, Security, SecurityError};
 
 /// The longest frame either way, in bytes. What is longer is sent in pages, or refused.
 pub const FRAME_BYTES_MAX: usize = 16 << 20;
@@ -39,7 +42,7 @@ const IN_FLIGHT_MAX: usize = 1_024;
 /// Where a store is served; written `tcp://127.0.0.1:7000` or `unix:///run/lamplighter/store`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// A port of this machine.
+    /// A port, of this machine or, with TLS, of another.
     Tcp(SocketAddr),
     /// A socket in the file system.
     Unix(PathBuf),
@@ -47,7 +50,7 @@ pub enum Address {
 
 /// Text that names no place where a store can be served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no address of a store; write tcp://127.0.0.1:PORT or unix:///PATH")]
+#[error("{0:?} is no address of a store; write tcp://ADDRESS:PORT or unix:///PATH")]
 pub struct InvalidAddress(String);
 
 impl fmt::Display for Address {
@@ -111,11 +114,14 @@ impl fmt::Debug for Token {
     }
 }
 
+/// Who may use a store that is served to other machines.
+const ADMITTED: &[Kind] = &[Kind::Agent, Kind::Manager, Kind::Operator];
+
 /// A place where connections arrive.
 #[derive(Debug)]
 pub enum Listener {
-    /// A port of this machine.
-    Tcp(TcpListener),
+    /// A port, and what lets others in there.
+    Tcp(TcpListener, Door),
     /// A socket in the file system.
     Unix(UnixListener, PathBuf),
 }
@@ -124,15 +130,16 @@ impl Listener {
     /// Takes the address; port 0 is any free one.
     ///
     /// # Errors
-    /// The system's; [`io::ErrorKind::InvalidInput`] if the address is not of this machine alone,
-    /// for what is sent is not encrypted.
-    pub async fn bind(address: &Address) -> io::Result<Self> {
+    /// The system's; [`io::ErrorKind::InvalidInput`] if others can reach the address and there is no
+    /// identity to protect what is sent.
+    pub async fn bind(address: &Address, security: &Security) -> io::Result<Self> {
         match address {
-            Address::Tcp(address) if !address.ip().is_loopback() => Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("a store is served on loopback only, not on {address}"),
-            )),
-            Address::Tcp(address) => Ok(Self::Tcp(TcpListener::bind(address).await?)),
+            Address::Tcp(address) => {
+                let allowed = security.allows(address.ip());
+                allowed.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+                let listener = TcpListener::bind(address).await?;
+                Ok(Self::Tcp(listener, security.door(ADMITTED)))
+            }
             Address::Unix(path) => {
                 remove_abandoned(path).await?;
                 let listener = UnixListener::bind(path)?;
@@ -148,20 +155,29 @@ impl Listener {
     /// The system's.
     pub fn address(&self) -> io::Result<Address> {
         match self {
-            Self::Tcp(listener) => Ok(Address::Tcp(listener.local_addr()?)),
+            Self::Tcp(listener, _) => Ok(Address::Tcp(listener.local_addr()?)),
             Self::Unix(_, path) => Ok(Address::Unix(path.clone())),
         }
     }
 
-    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
-        match self {
-            Self::Tcp(listener) => {
+    /// The next connection; what is left to do before it can be used is the returned future's.
+    async fn accept(
+        &self,
+    ) -> io::Result<BoxFuture<'static, Result<Box<dyn Stream>, SecurityError>>> {
+        Ok(match self {
+            Self::Tcp(listener, door) => {
                 let (stream, _) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                Ok(Box::new(stream))
+                let door = door.clone();
+                Box::pin(async move {
+                    let secured = door.admit(stream).await?;
+                    Ok(Box::new(secured.stream) as Box<dyn Stream>)
+                })
             }
-            Self::Unix(listener, _) => Ok(Box::new(listener.accept().await?.0)),
-        }
+            Self::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                Box::pin(async { Ok(Box::new(stream) as Box<dyn Stream>) })
+            }
+        })
     }
 }
 
@@ -175,12 +191,11 @@ async fn remove_abandoned(path: &Path) -> io::Result<()> {
     }
 }
 
-async fn dial(address: &Address) -> io::Result<Box<dyn Stream>> {
+async fn dial(address: &Address, security: &Security) -> io::Result<Box<dyn Stream>> {
     match address {
         Address::Tcp(address) => {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            Ok(Box::new(stream))
+            let secured = security.connect(*address, &[Kind::Manager]).await;
+            Ok(Box::new(secured.map_err(io::Error::other)?.stream))
         }
         Address::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
     }

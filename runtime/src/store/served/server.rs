@@ -54,9 +54,11 @@ async fn accept_all(store: Embedded, listener: Listener, token: Token) {
             Some(_ended) = connections.join_next() => continue,
         };
         match accepted {
-            Ok(stream) => {
+            Ok(greeting) => {
                 let (store, token) = (store.clone(), token.clone());
                 connections.spawn(async move {
+                    // The door has said why it lets somebody not in.
+                    let Ok(stream) = greeting.await else { return };
                     if let Err(error) = converse(&store, stream, &token).await {
                         tracing::warn!(%error, "a connection to the store ended");
                     }

@@ -1,18 +1,21 @@
 //! The caller's end: it connects wherever its callee listens at present.
 
 use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::protocol::messages::{Callee, Direct, DirectAddress, PROTOCOL_VERSION};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::{DIRECT_FRAME_BYTES_MAX, HELLO_TIMEOUT, Halves, Heard, Peers, Told, receive};
+use super::{DIRECT_FRAME_BYTES_MAX, HELLO_TIMEOUT, Heard, PEERS, Peers, Told, receive};
 use crate::clock;
 use crate::transport::control::{Outbox, Token};
 use crate::transport::frame::{FrameError, FrameReceiver};
+use crate::transport::tls::{Halves, ReadHalf, Security};
 
 /// The first wait before a callee that does not answer is tried again; it doubles.
 const RECONNECT_MIN: Duration = Duration::from_millis(10);
@@ -34,6 +37,10 @@ pub struct Dialer {
     pub token: Token,
     /// The links that lead to the callee.
     pub links: BTreeSet<EntityId>,
+    /// Where the callees of this machine have their Unix sockets; those of others are reached by TCP.
+    pub directory: Option<PathBuf>,
+    /// How connections over TCP are protected.
+    pub security: Security,
 }
 
 /// Why a connection ended or could not be had.
@@ -113,7 +120,7 @@ impl Dialer {
     }
 
     async fn greet(&self, callee: &Callee) -> Result<Option<Greeted>, FrameError> {
-        let (read, write) = connect(&callee.address).await?;
+        let (read, write) = self.connect(&callee.address).await?;
         let outbox = Outbox::new(write);
         let hello = Direct::Hello {
             version: PROTOCOL_VERSION,
@@ -142,25 +149,28 @@ impl Dialer {
             Some(Direct::Hello { .. } | Direct::Link { .. }) | None => Ok(None),
         }
     }
-}
 
-type Greeted = (
-    FrameReceiver<Box<dyn tokio::io::AsyncRead + Send + Unpin>, Direct>,
-    Outbox<Direct>,
-    u64,
-);
-
-/// Connects by the nearest way that the callee offers.
-async fn connect(address: &DirectAddress) -> std::io::Result<Halves> {
-    if let Some(path) = &address.unix {
-        let (read, write) = UnixStream::connect(path).await?.into_split();
-        return Ok((Box::new(read), Box::new(write)));
+    /// Connects by the nearest way that the callee offers. A path names a socket of this machine only
+    /// if it is where the sockets of this machine are.
+    async fn connect(&self, address: &DirectAddress) -> io::Result<Halves> {
+        let near = address.unix.as_deref().map(Path::new);
+        let near = near.filter(|path| path.parent() == self.directory.as_deref());
+        let near = match near {
+            Some(path) => Some(UnixStream::connect(path).await),
+            None => None,
+        };
+        let tcp = match (near, &address.tcp) {
+            (Some(Ok(stream)), _) => {
+                let (read, write) = stream.into_split();
+                return Ok((Box::new(read), Box::new(write)));
+            }
+            (Some(Err(_)) | None, Some(tcp)) => tcp.parse().map_err(io::Error::other)?,
+            (Some(Err(error)), None) => return Err(error),
+            (None, None) => return Err(io::Error::other("it listens nowhere")),
+        };
+        let secured = self.security.connect(tcp, PEERS).await;
+        Ok(secured.map_err(io::Error::other)?.stream.into_halves())
     }
-    let Some(tcp) = &address.tcp else {
-        return Err(std::io::Error::other("it listens nowhere"));
-    };
-    let stream = TcpStream::connect(tcp).await?;
-    stream.set_nodelay(true)?;
-    let (read, write) = stream.into_split();
-    Ok((Box::new(read), Box::new(write)))
 }
+
+type Greeted = (FrameReceiver<ReadHalf, Direct>, Outbox<Direct>, u64);

@@ -10,14 +10,15 @@ use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::protocol::messages::{Direct, DirectAddress, PROTOCOL_VERSION};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::{DIRECT_FRAME_BYTES_MAX, HELLO_TIMEOUT, Halves, Heard, LinksOf, Peers, Told, receive};
+use super::{DIRECT_FRAME_BYTES_MAX, HELLO_TIMEOUT, Heard, LinksOf, PEERS, Peers, Told, receive};
 use crate::transport::control::{Outbox, Token};
 use crate::transport::frame::{FrameError, FrameReceiver};
+use crate::transport::tls::{Halves, Security, Unprotected};
 
 /// How many connections one element holds at once; more have to wait.
 const CONNECTIONS_MAX: usize = 256;
@@ -43,8 +44,10 @@ pub struct Place {
     /// The directory of the Unix socket; made if absent, for this user only. `None` listens on TCP
     /// alone.
     pub directory: Option<PathBuf>,
-    /// The address of the TCP listener. Only loopback is allowed, because there is no TLS.
+    /// The address of the TCP listener, by which others reach this machine.
     pub tcp: IpAddr,
+    /// How connections over TCP are protected.
+    pub security: Security,
     /// The links that each caller may use.
     pub callers: LinksOf,
 }
@@ -58,10 +61,8 @@ impl Place {
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// The address can be reached by others, who could listen in.
-    #[error(
-        "calls would be taken on {0} without TLS, which is not built yet; listen on 127.0.0.1 or ::1"
-    )]
-    Exposed(IpAddr),
+    #[error(transparent)]
+    Exposed(#[from] Unprotected),
     /// The system refuses.
     #[error("cannot listen for calls on {on}: {source}")]
     System {
@@ -88,9 +89,7 @@ impl Listener {
     /// # Errors
     /// It cannot listen there, or must not.
     pub async fn start(place: Place, peers: &Peers, told: &Told) -> Result<Self, ListenError> {
-        if !place.tcp.is_loopback() {
-            return Err(ListenError::Exposed(place.tcp));
-        }
+        place.security.allows(place.tcp)?;
         let system = |on: &dyn std::fmt::Display| {
             let on = on.to_string();
             move |source| ListenError::System { on, source }
@@ -193,13 +192,16 @@ struct Door {
 
 impl Door {
     async fn take_tcp(self: Arc<Self>, listener: TcpListener) {
+        let gate = self.place.security.door(PEERS);
         loop {
-            let accepted = listener.accept().await.and_then(|(stream, _)| {
-                stream.set_nodelay(true)?;
-                let (read, write) = stream.into_split();
-                Ok::<Halves, _>((Box::new(read), Box::new(write)))
-            });
-            if !self.admit(accepted).await {
+            let accepted = listener.accept().await;
+            let gate = gate.clone();
+            let secured = |(stream, _): (TcpStream, SocketAddr)| async move {
+                // The gate has said why it lets somebody not in.
+                let secured = gate.admit(stream).await.ok()?;
+                Some(secured.stream.into_halves())
+            };
+            if !self.admit(accepted.map(secured)).await {
                 return;
             }
         }
@@ -207,21 +209,25 @@ impl Door {
 
     async fn take_unix(self: Arc<Self>, listener: UnixListener) {
         loop {
-            let accepted = listener.accept().await.map(|(stream, _)| {
+            let accepted = listener.accept().await;
+            let halves = |(stream, _): (UnixStream, _)| async {
                 let (read, write) = stream.into_split();
                 let halves: Halves = (Box::new(read), Box::new(write));
-                halves
-            });
-            if !self.admit(accepted).await {
+                Some(halves)
+            };
+            if !self.admit(accepted.map(halves)).await {
                 return;
             }
         }
     }
 
-    /// Says whether to go on accepting.
-    async fn admit(self: &Arc<Self>, accepted: io::Result<Halves>) -> bool {
-        let halves = match accepted {
-            Ok(halves) => halves,
+    /// Says whether to go on accepting. What is left to do before the halves are there is done beside.
+    async fn admit(
+        self: &Arc<Self>,
+        accepted: io::Result<impl Future<Output = Option<Halves>> + Send + 'static>,
+    ) -> bool {
+        let greeting = match accepted {
+            Ok(greeting) => greeting,
             // The peer was gone before it was accepted; the listener is well.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return true,
             Err(error) => {
@@ -236,8 +242,13 @@ impl Door {
         let door = Arc::clone(self);
         tokio::spawn(async move {
             let mut closed = door.closed.clone();
+            let held = async {
+                if let Some(halves) = greeting.await {
+                    door.hold(halves).await;
+                }
+            };
             tokio::select! {
-                () = door.hold(halves) => {}
+                () = held => {}
                 _ = closed.changed() => {}
             }
             drop(room);

@@ -4,7 +4,7 @@
 //! A callee listens on a Unix socket for callers of its own server and on TCP for others. A caller
 //! connects, says who it is and shows the application's secret, and from the welcome on both ends say
 //! what the ends of a binding tell each other. Nothing is kept here: what is lost with a connection is
-//! sent again by its sender's outbox. There is no TLS here, so TCP is on loopback only.
+//! sent again by its sender's outbox. Between machines both ends show certificates of agents first.
 
 mod dialer;
 mod listener;
@@ -15,13 +15,13 @@ use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::protocol::messages::{Direct, Envelope, Link};
-use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use dialer::{Dialer, dial};
 pub use listener::{ListenError, Listener, Place};
 
 use super::control::Outbox;
 use super::frame::FrameReceiver;
+use super::tls::{Kind, ReadHalf};
 
 /// The longest frame between hosts, a call or reply of the largest size among them.
 pub const DIRECT_FRAME_BYTES_MAX: usize = super::control::CONTROL_FRAME_BYTES_MAX;
@@ -34,6 +34,10 @@ const FRAME_EVENTS_MAX: usize = 64;
 
 /// How long a peer may take to connect, and to say hello.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Who may be at the other end of a connection off this machine: hosts have the certificates of the
+/// agents that start them.
+const PEERS: &[Kind] = &[Kind::Agent];
 
 /// What is told of connections. It is called within the runtime's thread and must not block.
 pub type Told = Arc<dyn Fn(Heard) + Send + Sync>;
@@ -141,15 +145,9 @@ fn frames(message: Link) -> Vec<Link> {
     frames.into_iter().map(Link::Events).collect()
 }
 
-/// Both halves of a connection, whatever carries it.
-type Halves = (
-    Box<dyn AsyncRead + Send + Unpin>,
-    Box<dyn AsyncWrite + Send + Unpin>,
-);
-
 /// Brings what a peer says to its links, until the connection ends or the peer says what it may not.
 async fn receive(
-    mut receiver: FrameReceiver<Box<dyn AsyncRead + Send + Unpin>, Direct>,
+    mut receiver: FrameReceiver<ReadHalf, Direct>,
     peer: &EntityId,
     links: &BTreeSet<EntityId>,
     told: &Told,

@@ -2,13 +2,14 @@ use lamplighter_policies::physical_world::{Causes, Position};
 use lamplighter_policies::protocol::messages::{Callee, DirectAddress, PROTOCOL_VERSION};
 use lamplighter_policies::time::WallClock;
 use tempfile::TempDir;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::super::control::Token;
 use super::super::frame::Frames;
+use super::super::tls::{Authority, Identity, Role, Security};
 use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -36,7 +37,41 @@ async fn caller_and_callee_reach_each_other_over_a_private_socket_and_speak_both
 
 #[tokio::test]
 async fn over_tcp_it_is_the_same() {
-    let mut both = Both::start().await;
+    over_tcp(Both::start().await).await;
+}
+
+#[tokio::test]
+async fn between_machines_it_is_the_same() {
+    over_tcp(Both::protected().await).await;
+}
+
+#[tokio::test]
+async fn between_machines_nobody_gets_in_who_is_no_agent_of_the_application() {
+    let both = Both::protected().await;
+    let tcp: std::net::SocketAddr = both.address().tcp.as_ref().unwrap().parse().unwrap();
+    let certified = |role| Security::MutualTls(identity(&both.directory, role));
+    let manager = certified(Role::Manager);
+    let refused = manager.connect(tcp, PEERS).await.unwrap();
+    let mut hear = refused.stream;
+    let told = hear.read_u8().await.unwrap_err().to_string();
+    assert!(told.contains("for another role"), "{told}");
+    // One that is an agent's still has to say what an element would.
+    let agent = certified(Role::Agent(id("rpi2")));
+    let stream = agent.connect(tcp, PEERS).await.unwrap().stream;
+    let mut frames: Frames<_, Direct, Direct> = Frames::new(stream, DIRECT_FRAME_BYTES_MAX);
+    let stranger = hello(|hello| hello.token = "guess".into());
+    frames.send(&stranger).await.unwrap();
+    let answer = frames.next().await.unwrap();
+    assert!(matches!(answer, Some(Direct::Refused { .. })), "{answer:?}");
+    // Without TLS nothing is understood.
+    let mut plain = TcpStream::connect(tcp).await.unwrap();
+    plain.write_all(&[0, 0, 0, 2, 9, 9]).await.unwrap();
+    let mut said = Vec::new();
+    plain.read_to_end(&mut said).await.unwrap();
+    assert_eq!(said.first(), Some(&21), "it is an alert: {said:?}");
+}
+
+async fn over_tcp(mut both: Both) {
     let mut callee = both.callee(4);
     callee.address.unix = None;
     both.dial(callee);
@@ -196,6 +231,7 @@ fn what_is_sent_is_cut_into_frames_that_fit() {
 /// A caller and a callee, and what each is told.
 struct Both {
     directory: TempDir,
+    security: Security,
     listener: Option<Listener>,
     callee: Peers,
     caller: Peers,
@@ -223,13 +259,27 @@ fn ear() -> (Told, Ear) {
 
 impl Both {
     async fn start() -> Self {
+        Self::with(tempfile::tempdir().unwrap(), Security::LoopbackOnly).await
+    }
+
+    /// As if the two were on two machines.
+    async fn protected() -> Self {
         let directory = tempfile::tempdir().unwrap();
+        let identity = identity(&directory, Role::Agent(id("rpi1")));
+        Self::with(directory, Security::MutualTls(identity)).await
+    }
+
+    async fn with(directory: TempDir, security: Security) -> Self {
         let (callee, caller) = (Peers::default(), Peers::default());
         let ((to_callee, at_callee), (to_caller, at_caller)) = (ear(), ear());
-        let place = place(4, Some(&directory));
+        let place = Place {
+            security: security.clone(),
+            ..place(4, Some(&directory))
+        };
         let listener = Listener::start(place, &callee, &to_callee).await.unwrap();
         Self {
             directory,
+            security,
             listener: Some(listener),
             callee,
             caller,
@@ -271,10 +321,20 @@ impl Both {
             to: id("pump"),
             token: Token::from_text(TOKEN),
             links: [id("doses"), id("doses.reply")].into(),
+            directory: Some(self.directory.path().join("calls")),
+            security: self.security.clone(),
         };
         let (found, peers) = (self.found.subscribe(), self.caller.clone());
         tokio::spawn(dial(dialer, found, peers, self.to_caller.clone()));
     }
+}
+
+/// What the authority of `home` has made for a role.
+fn identity(directory: &TempDir, role: Role) -> Identity {
+    let authority = Authority::keep(&directory.path().join("authority"), &id("home")).unwrap();
+    let place = directory.path().join(role.kind().to_string());
+    Identity::keep(&place, &authority, &role, 1).unwrap();
+    Identity::open(&place).unwrap()
 }
 
 const TOKEN: &str = "secret";
@@ -288,6 +348,7 @@ fn place(epoch: u64, directory: Option<&TempDir>) -> Place {
         token: Token::from_text(TOKEN),
         directory: directory.map(|directory| directory.path().join("calls")),
         tcp: Place::LOOPBACK,
+        security: Security::LoopbackOnly,
         callers: [
             (id("nurse"), links(["doses", "doses.reply"])),
             (id("doctor"), links(["orders", "orders.reply"])),

@@ -8,6 +8,7 @@ use lamplighter_runtime::managed::{ManagedRedis, ManagedRedisSettings};
 use lamplighter_runtime::store::any::AnyStore;
 use lamplighter_runtime::store::redis::{RedisSettings, RedisStore};
 use lamplighter_runtime::store::served::{Served, Token};
+use lamplighter_runtime::transport::tls::Security;
 use tokio::runtime::Runtime;
 
 use crate::Outcome;
@@ -42,7 +43,9 @@ impl Servers {
             let read = |name| std::fs::read_to_string(self.system.directory.join(name));
             let address = read("store.address")?.trim().parse()?;
             let token = Token::new(read("store.token")?.trim());
-            Ok(AnyStore::Served(Served::connect(address, token).await?))
+            Ok(AnyStore::Served(
+                Served::connect(address, token, Security::LoopbackOnly).await?,
+            ))
         })
     }
 
