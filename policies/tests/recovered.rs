@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::{
-    ActuationClass, Appliance, ApplianceApi, Application, Broker, Detection, DeviceModel,
+    ActuationClass, Appliance, ApplianceApi, Application, Broker, CommandMethod, Detection, DeviceModel,
     Durability, Liveness, Role, Space, Store, StoreKind, Substitution, Topology, Value,
 };
 use lamplighter_policies::physical_world::{
@@ -168,6 +168,8 @@ fn appliance(spaces: &[&str]) -> Appliance {
         substitution: Substitution::default(),
         essential: false,
         address: None,
+        method: CommandMethod::default(),
+        adapter: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod broker;
 pub mod clock;
+pub mod device;
 pub mod managed;
 pub mod message_pack;
 pub mod process;

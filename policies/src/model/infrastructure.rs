@@ -132,8 +132,12 @@ pub struct Appliance {
     pub substitution: Substitution,
     /// Whether the application fails where it is lost and nobody takes its place.
     pub essential: bool,
-    /// For `api = "http"`, where it is reached; for a program's own adapter, its name.
+    /// Where it is reached: for `api = "http"` a URL, for a program's own adapter whatever that wants.
     pub address: Option<String>,
+    /// For `api = "http"`, how commands are sent there.
+    pub method: CommandMethod,
+    /// For `api = "program"`, the name under which the program registers the adapter.
+    pub adapter: Option<String>,
 }
 
 /// How an appliance is spoken to.
@@ -146,6 +150,31 @@ pub enum ApplianceApi {
     Http,
     /// By the device simulator.
     Simulated,
+    /// By an adapter of the program's own.
+    Program,
+}
+
+impl ApplianceApi {
+    /// Whether it is spoken to over the broker, so that its topics are subscribed to.
+    #[must_use]
+    pub fn is_on_broker(self) -> bool {
+        match self {
+            // The simulator's devices live on the broker, as real ones do.
+            Self::Mqtt | Self::Simulated => true,
+            Self::Http | Self::Program => false,
+        }
+    }
+}
+
+/// By which HTTP method a command is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CommandMethod {
+    /// PUT.
+    #[default]
+    Put,
+    /// POST.
+    Post,
 }
 
 /// Whether an appliance senses, acts or both.

@@ -373,7 +373,7 @@ fn is_reachable(situation: Situation<'_>, id: &EntityId, candidate: &Appliance) 
     let has_address = match candidate.api {
         ApplianceApi::Mqtt => candidate.topic.is_some(),
         ApplianceApi::Http => candidate.address.is_some(),
-        ApplianceApi::Simulated => true,
+        ApplianceApi::Simulated | ApplianceApi::Program => true,
     };
     let servers: BTreeSet<&EntityId> = servers_of(situation.topology, id).collect();
     let reached = servers.is_empty()

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::{
-    Access, ActuationClass, Appliance, ApplianceApi, Application, Binding, Broker,
+    Access, ActuationClass, Appliance, ApplianceApi, Application, Binding, Broker, CommandMethod,
     CheckpointPolicy, Communication, Detection, DeviceModel, Domain, Durability, Element,
     Isolation, Lag, Liveness, LocalStorage, LogChoice, OnExpired, PlacementRules, Property,
     Resources, Role, Server, Store, StoreKind, Substitution, Topology,
@@ -57,6 +57,8 @@ pub(super) fn lamp() -> Appliance {
         substitution: Substitution::default(),
         essential: false,
         address: None,
+        method: CommandMethod::default(),
+        adapter: None,
     }
 }
 

@@ -163,6 +163,22 @@ pub enum Input {
     },
     /// It was decided who serves in the places of the element's appliances.
     Reconfigured(Reconfiguration),
+    /// Nothing of the command in flight reached its appliance; it is offered again after a while.
+    Unreached {
+        /// The flow.
+        link: String,
+        /// Why, for people.
+        cause: String,
+    },
+    /// The appliance does not take a command, and was not changed by it.
+    Refused {
+        /// The flow.
+        link: String,
+        /// The command.
+        position: Position,
+        /// Its words.
+        reason: String,
+    },
 }
 
 /// What a device said.

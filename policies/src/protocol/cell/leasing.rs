@@ -70,6 +70,7 @@ impl Cell {
         let waiting = self.is_live() && self.commands_wait();
         let deadline = || self.lease.next_deadline(now.monotonic);
         self.lease_deadline = waiting.then(deadline).flatten();
+        self.unreached_deadline = self.unreached.next_deadline(now.monotonic);
     }
 
     /// What to tell people of commands that wait for a proof.

@@ -21,6 +21,7 @@ mod showing;
 mod substituting;
 #[cfg(test)]
 mod tests;
+mod unreached;
 mod world;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -39,6 +40,7 @@ use calling::{Caller, Calling};
 use self::counters::Counters;
 use self::flushing::Flushing;
 use self::showing::Showing;
+use self::unreached::Unreached;
 use self::world::Surroundings;
 
 use self::substituting::Substituting;
@@ -108,8 +110,11 @@ pub struct Cell {
     /// Until when commands may leave.
     lease: Lease,
     lease_deadline: Option<Monotonic>,
+    unreached_deadline: Option<Monotonic>,
     /// Who serves in the places of appliances.
     substituting: Substituting,
+    /// Which appliances could not be reached the last time.
+    unreached: Unreached,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -260,7 +265,9 @@ impl Cell {
             reported_losses_upto: 0,
             lease: Lease::new(settings.lease),
             lease_deadline: None,
+            unreached_deadline: None,
             substituting: Substituting::default(),
+            unreached: Unreached::default(),
             settings,
         }
     }
@@ -294,7 +301,8 @@ impl Cell {
 
     fn trouble(&self, now: Now) -> Option<String> {
         let counters = self.counters.trouble(self.unknown_count());
-        let told = [self.flushing.trouble(), counters, self.held_back(now)];
+        let unreached = self.unreached.trouble();
+        let told = [self.flushing.trouble(), counters, self.held_back(now), unreached];
         let told: Vec<String> = told.into_iter().flatten().collect();
         (!told.is_empty()).then(|| told.join("; "))
     }
@@ -428,6 +436,12 @@ impl Machine for Cell {
             Input::Claimed { asked_at, free_at } => self.claimed(asked_at, free_at),
             Input::Proven { asked_at } => self.proven(now, asked_at, effects),
             Input::NotProven { cause } => self.not_proven(now, cause, effects),
+            Input::Unreached { link, cause } => self.unreached(now, &link, cause),
+            Input::Refused {
+                link,
+                position,
+                reason,
+            } => self.refused_by_device(now, &link, position, &reason, effects),
         }
         self.conclude_due(now, effects);
         self.arm_timers(now);
@@ -464,7 +478,8 @@ impl Machine for Cell {
         let listening = self.listens_until();
         let lease = self.lease_deadline.filter(|_| live);
         let own = [mending, retry, checkpoint, resend, timer];
-        let others = [flush, listening, lease];
+        let unreached = self.unreached_deadline.filter(|_| live);
+        let others = [flush, listening, lease, unreached];
         own.into_iter().chain(others).flatten().min()
     }
 
@@ -478,6 +493,7 @@ impl Machine for Cell {
         self.checkpoint_if_due(now, effects);
         self.conclude_due(now, effects);
         self.act_when_free(now, effects);
+        self.try_unreached(now, effects);
         self.arm_timers(now);
         self.arm_lease(now);
     }

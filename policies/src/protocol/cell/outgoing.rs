@@ -92,7 +92,9 @@ impl Cell {
 
     /// Sends the next command to an appliance, if none is on its way.
     pub(super) fn actuate(&mut self, now: Now, link: &str, effects: &mut Vec<Effect>) {
-        let open = self.showing.is_open(link) && !self.is_unserved(link);
+        let open = self.showing.is_open(link)
+            && !self.is_unserved(link)
+            && !self.unreached.waits(link, now);
         if !self.is_live() || !self.connected || !open {
             return;
         }
@@ -207,6 +209,7 @@ impl Cell {
         let Some(lane) = commands.and_then(|commands| commands.taken(position)) else {
             return;
         };
+        self.unreached.reached(link);
         self.log_settled(link, lane, position);
         self.append(now, effects);
         self.actuate(now, link, effects);

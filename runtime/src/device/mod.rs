@@ -1,0 +1,3 @@
+//! Devices that are not on the broker.
+
+pub mod http;
