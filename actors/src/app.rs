@@ -6,7 +6,7 @@ use lamplighter_policies::ids::EntityId;
 use lamplighter_runtime::process::HostLink;
 use lamplighter_runtime::store::Saved;
 
-use crate::author::{Callable, Element};
+use crate::author::{Appliance, Callable, Element, StartDevice, start_device};
 use crate::cli;
 use crate::host::{self, FoldedState, HostPlace};
 use crate::instance::{self, Accepts, Hosted, Instance};
@@ -45,6 +45,7 @@ pub(crate) struct Kind {
 #[derive(Default)]
 pub struct App {
     kinds: BTreeMap<String, Kind>,
+    adapters: BTreeMap<String, StartDevice>,
 }
 
 /// Begins a program: register its elements, then [`App::run`].
@@ -136,6 +137,14 @@ impl App {
         self
     }
 
+    /// Registers an adapter under the name by which the topology's `adapter` calls it, for appliances
+    /// with `api = "program"`.
+    #[must_use]
+    pub fn appliance<X: Appliance>(mut self, name: &str) -> Self {
+        self.adapters.insert(name.to_owned(), start_device::<X>);
+        self
+    }
+
     /// Runs what the command line says: check a topology, start the application, look at it.
     ///
     /// # Errors
@@ -150,6 +159,10 @@ impl cli::Application for App {
         self.kinds.keys().cloned().collect()
     }
 
+    fn adapters(&self) -> Vec<String> {
+        self.adapters.keys().cloned().collect()
+    }
+
     fn folded(
         &self,
         spec: &ElementSpec,
@@ -162,6 +175,6 @@ impl cli::Application for App {
     }
 
     async fn run_host(&self, place: HostPlace, link: HostLink) -> std::result::Result<(), String> {
-        host::run(&self.kinds, place, link).await
+        host::run(&self.kinds, &self.adapters, place, link).await
     }
 }

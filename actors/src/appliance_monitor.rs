@@ -12,6 +12,7 @@ use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::protocol::fog_agent;
 use lamplighter_policies::time::Now;
 use lamplighter_runtime::broker::BrokerAddress;
+use lamplighter_runtime::device::http::{HttpDevice, HttpError};
 use lamplighter_runtime::message_pack::{self, MessagePackError};
 use lamplighter_runtime::transport::mqtt::{
     ConnectionState, Incoming, Mqtt, MqttOptions, Publish, QualityOfService, Reception,
@@ -255,6 +256,29 @@ async fn follow(mut state: tokio::sync::watch::Receiver<ConnectionState>, role: 
     }
 }
 
+/// Reads an appliance over HTTP; any answer is a sign of life.
+fn read(appliance: EntityId, address: &str, within: Duration, role: Role<Input>) {
+    let device = match HttpDevice::at(address) {
+        Ok(device) => device,
+        Err(error) => return tracing::error!(%appliance, %error, "it cannot be watched"),
+    };
+    tokio::task::spawn_local(async move {
+        match device.read(within).await {
+            Ok(_) => role.tell(Input::Heard(appliance)),
+            // It is there, whatever it thinks of us.
+            Err(HttpError::Refused { .. } | HttpError::Fenced { .. }) => {
+                role.tell(Input::Heard(appliance));
+            }
+            Err(
+                error @ (HttpError::Unreached { .. }
+                | HttpError::Unanswered { .. }
+                | HttpError::Late { .. }
+                | HttpError::Address { .. }),
+            ) => tracing::debug!(%appliance, %error, "no sign of life"),
+        }
+    });
+}
+
 /// Performs what a monitor asks for.
 struct Voice {
     watched: Watched,
@@ -264,7 +288,7 @@ struct Voice {
 
 impl Voice {
     /// Asks by the convention of zigbee2mqtt: an empty value asks for the property.
-    fn ask(&self, appliance: &EntityId) {
+    fn ask(&self, appliance: &EntityId, role: &Role<Input>) {
         let watched = self.watched.read().unwrap_or_else(PoisonError::into_inner);
         let connection = self
             .connection
@@ -273,6 +297,13 @@ impl Voice {
         let (Some(watch), Some(mqtt)) = (watched.get(appliance), connection.as_ref()) else {
             return;
         };
+        if let Some(address) = &watch.address {
+            let within = watch
+                .liveness
+                .probe
+                .map_or(Duration::ZERO, |probe| probe.within);
+            return read(appliance.clone(), address, within, role.clone());
+        }
         let Some(topic) = &watch.topic else { return };
         let question = serde_json::json!({ watch.asked_for.as_str(): "" });
         let publish = Publish::at_most_once();
@@ -285,9 +316,9 @@ impl Voice {
 impl Perform for Voice {
     type Machine = ApplianceMonitor;
 
-    fn perform(&mut self, _: Now, effect: Effect, _: &Role<Input>) {
+    fn perform(&mut self, _: Now, effect: Effect, role: &Role<Input>) {
         match effect {
-            Effect::Probe(appliance) => self.ask(&appliance),
+            Effect::Probe(appliance) => self.ask(&appliance, role),
             Effect::Judge(appliance, verdict) => {
                 tracing::info!(%appliance, ?verdict, "an appliance");
                 let judged = fog_agent::Input::ApplianceJudged(appliance, verdict);

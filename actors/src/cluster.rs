@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
-use lamplighter_policies::model::{Broker, RedisServer, StoreKind, Topology};
+use lamplighter_policies::model::{ApplianceApi, Broker, RedisServer, StoreKind, Topology};
 use lamplighter_policies::protocol::control::{Answer, Ask};
 use lamplighter_policies::restart::{RestartDecision, RestartHistory, RestartPolicy};
 use lamplighter_runtime::broker::accepts;
@@ -182,11 +182,13 @@ impl Cluster {
             attempted: "write where the broker is into the run directory",
             source,
         })?;
+        self.start_devices().await?;
         if self.plan.allow_inject {
             arguments.push("--allow-inject".into());
         }
         self.spawn("manager", arguments)?;
         let address = self.announced("manager").await?;
+        let address = address.parse().map_err(|_| self.silent("manager"))?;
         self.manager = Some(address);
         for server in self
             .plan
@@ -252,6 +254,24 @@ impl Cluster {
         }
     }
 
+    /// Starts the simulated appliances, if the topology has any: they are there before anybody commands
+    /// them.
+    async fn start_devices(&mut self) -> Result<(), UpError> {
+        let mut appliances = self.plan.topology.appliances.values();
+        if !appliances.any(|appliance| appliance.api == ApplianceApi::Simulated) {
+            return Ok(());
+        }
+        let mut arguments: Vec<OsString> = vec![
+            "devices".into(),
+            absolute(&self.plan.file)?.into(),
+            "--broker-url".into(),
+            self.broker.clone().into(),
+        ];
+        arguments.extend(self.plan.settings.iter().cloned());
+        self.spawn("devices", arguments)?;
+        self.announced("devices").await.map(drop)
+    }
+
     fn spawn(&mut self, name: &str, mut arguments: Vec<OsString>) -> Result<(), UpError> {
         if name != "broker" {
             let directory = self.plan.run_directory.clone();
@@ -294,8 +314,8 @@ impl Cluster {
         });
     }
 
-    /// Waits until a child has said where it listens, on its lifeline.
-    async fn announced(&mut self, name: &str) -> Result<SocketAddr, UpError> {
+    /// Waits until a child has said on its lifeline that it is ready, and returns its words.
+    async fn announced(&mut self, name: &str) -> Result<String, UpError> {
         let silent = self.silent(name);
         let child = self.children.iter_mut().find(|child| child.name == name);
         let stream = child.and_then(|child| child.announcements.as_ref()?.try_clone().ok());
@@ -305,7 +325,7 @@ impl Cluster {
             while line.last() != Some(&b'\n') && line.len() < 64 {
                 line.push(stream.read_u8().await.ok()?);
             }
-            String::from_utf8(line).ok()?.trim().parse().ok()
+            Some(String::from_utf8(line).ok()?.trim().to_owned())
         };
         timeout(START_TIMEOUT, reading)
             .await

@@ -16,6 +16,7 @@ pub mod cli;
 pub mod cluster;
 pub mod dead_letter;
 mod detector;
+pub mod device_simulator;
 mod encoding;
 pub mod fog_agent;
 pub mod global_manager;
@@ -32,12 +33,14 @@ mod testkit;
 
 pub use app::{App, Error, Result, app};
 pub use author::{
-    Answer, CALL_BYTES_MAX, Call, CallError, CallId, CallSetting, Callable, Change, Context,
-    Element, Emission, Event, Failure, Fields, NoReply, Outcome, Output, Refusal, TimerSetting,
-    Timestamp, Valid,
+    Answer, Appliance, ApplianceCommand, ApplianceError, AppliancePlace, CALL_BYTES_MAX, Call,
+    CallError, CallId, CallSetting, Callable, Change, Context, Element, Emission, Event, Failure,
+    Fields, NoReply, NotReported, Outcome, Output, Refusal, Reports, TimerSetting, Timestamp,
+    Valid,
 };
 pub use instance::StateFault;
 pub use lamplighter_policies::ids::EntityId;
+pub use lamplighter_policies::physical_world::DeviceFence;
 pub use rand;
 pub use serde_json::json;
 pub use testkit::TestElement;
@@ -49,7 +52,8 @@ pub mod prelude {
     pub use serde::{Deserialize, Serialize};
 
     pub use crate::{
-        Answer, Call, CallError, CallId, Callable, Change, Context, Element, Event, Failure,
-        Fields, NoReply, Outcome, Output, Refusal, TestElement, Valid, json,
+        Answer, Appliance, ApplianceCommand, ApplianceError, AppliancePlace, Call, CallError,
+        CallId, Callable, Change, Context, Element, Event, Failure, Fields, NoReply, Outcome,
+        Output, Refusal, Reports, TestElement, Valid, json,
     };
 }

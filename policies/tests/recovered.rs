@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::{
-    ActuationClass, Appliance, ApplianceApi, Application, Broker, CommandMethod, Detection, DeviceModel,
-    Durability, Liveness, Role, Space, Store, StoreKind, Substitution, Topology, Value,
+    ActuationClass, Appliance, ApplianceApi, Application, Broker, CommandMethod, Detection,
+    DeviceModel, Durability, Liveness, Role, Space, Store, StoreKind, Substitution, Topology,
+    Value,
 };
 use lamplighter_policies::physical_world::{
     Entry, EventId, Happened, Key, Kind, Position, World, recovered, spaces,

@@ -2,6 +2,7 @@
 
 pub mod application;
 pub mod clinic;
+pub mod http_device;
 pub mod proxy;
 pub mod recovery;
 pub mod redis_server;

@@ -5,6 +5,7 @@
 //! the logging around every handler; *FctRecordAPI*, [`Callable`], whose calls are recorded at callee and
 //! caller; *ConfigAPI*, [`Element::reconfigured`].
 
+mod appliance;
 mod call;
 mod change;
 mod context;
@@ -16,6 +17,10 @@ mod migration;
 mod output;
 mod valid;
 
+pub use appliance::{
+    Appliance, ApplianceCommand, ApplianceError, AppliancePlace, NotReported, Reports,
+};
+pub(crate) use appliance::{Device, StartDevice, start_device};
 pub(crate) use call::answer_of;
 pub use call::{Answer, CALL_BYTES_MAX, Call, CallError, Callable, NoReply, Refusal};
 pub use change::Change;

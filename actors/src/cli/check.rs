@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use lamplighter_policies::model::Topology;
 
-use super::{CommandError, checked, complain, print};
+use super::{CommandError, Has, checked, complain, print};
 
 /// Check a topology.
 #[derive(Debug, clap::Args)]
@@ -21,10 +21,8 @@ pub(super) struct Check {
 }
 
 impl Check {
-    pub(super) fn run(&self, kinds: &[String]) -> Result<(), CommandError> {
-        // The bare command line has no elements, and cannot tell which kinds there are.
-        let kinds = (!kinds.is_empty()).then_some(kinds);
-        let checked = checked(&self.file, kinds)?;
+    pub(super) fn run(&self, has: &Has) -> Result<(), CommandError> {
+        let checked = checked(&self.file, has.anything())?;
         let topology = &checked.topology;
         if self.json {
             if !checked.warnings.is_empty() {

@@ -5,6 +5,7 @@ mod certificate;
 mod check;
 mod dead_letters;
 mod detector;
+mod devices;
 mod explain;
 mod inject;
 mod judge;
@@ -77,6 +78,21 @@ pub enum CommandError {
     /// A setting is wrong; all that are, are in the text.
     #[error(transparent)]
     Settings(#[from] lamplighter_config::settings::SettingsError),
+    /// Simulated devices failed.
+    #[error(transparent)]
+    Devices(#[from] crate::device_simulator::SimulatorError),
+    /// The topology names an adapter that this program does not have.
+    #[error(
+        "appliance {appliance} is spoken to by the adapter {missing:?}, and this program has {known}. Register it with .appliance::<…>({missing:?})"
+    )]
+    UnknownAdapter {
+        /// The appliance.
+        appliance: String,
+        /// The adapter in the topology.
+        missing: String,
+        /// The adapters of the program.
+        known: String,
+    },
     /// What is stored cannot be shown.
     #[error(transparent)]
     Stored(#[from] StoredError),
@@ -106,6 +122,11 @@ pub enum CommandError {
 pub trait Application {
     /// The names of the elements that the program has.
     fn kinds(&self) -> Vec<String>;
+
+    /// The names of the adapters that the program has for appliances of its own.
+    fn adapters(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Restores the state of an element from what is saved, with the program's own code, as a host
     /// would.
@@ -174,6 +195,8 @@ enum Command {
     Certificate(certificate::Certificate),
     /// Run an embedded MQTT broker
     Broker(roles::Broker),
+    /// Simulate the appliances of a topology that are simulated, on its broker
+    Devices(devices::Devices),
     /// Run elements; started by an agent only
     #[command(hide = true)]
     Host(roles::Host),
@@ -186,8 +209,8 @@ enum Command {
 pub fn run(application: &impl Application) -> Result<(), CommandError> {
     let CommandLine { command } = CommandLine::parse();
     match command {
-        Command::Check(check) => check.run(&application.kinds()),
-        Command::Up(up) => up.run(&application.kinds()),
+        Command::Check(check) => check.run(&Has::of(application)),
+        Command::Up(up) => up.run(&Has::of(application)),
         Command::Status(status) => status.run(),
         Command::State(state) => state.run(application),
         Command::World(world) => world.run(application),
@@ -208,6 +231,7 @@ pub fn run(application: &impl Application) -> Result<(), CommandError> {
         Command::Agent(agent) => agent.run(),
         Command::Certificate(certificate) => certificate.run(),
         Command::Broker(broker) => broker.run(),
+        Command::Devices(devices) => devices.run(),
         Command::Host(host) => {
             traced("info", false);
             let place = host.place()?;
@@ -307,32 +331,63 @@ impl RunDirectory {
     }
 }
 
-/// Reads and checks a topology, kinds included.
+/// What a program has registered.
+struct Has {
+    kinds: Vec<String>,
+    adapters: Vec<String>,
+}
+
+impl Has {
+    fn of(application: &impl Application) -> Self {
+        Self {
+            kinds: application.kinds(),
+            adapters: application.adapters(),
+        }
+    }
+
+    /// The bare command line has no elements, and cannot tell which there are.
+    fn anything(&self) -> Option<&Self> {
+        (!self.kinds.is_empty()).then_some(self)
+    }
+}
+
+/// Reads and checks a topology, and that the program has what it names.
 fn checked(
     file: &std::path::Path,
-    kinds: Option<&[String]>,
+    has: Option<&Has>,
 ) -> Result<lamplighter_config::Checked, CommandError> {
     use std::io::IsTerminal;
     let color = std::io::stderr().is_terminal();
     let checked = lamplighter_config::load(file)
         .map_err(|faults| CommandError::Topology(faults.render(color)))?;
-    let Some(kinds) = kinds else {
+    let Some(Has { kinds, adapters }) = has else {
         return Ok(checked);
     };
-    let mut used = checked
-        .topology
-        .elements
-        .values()
-        .map(|element| &element.kind);
-    match used.find(|kind| !kinds.contains(kind)) {
-        None => Ok(checked),
-        Some(missing) => Err(CommandError::UnknownKind {
-            missing: missing.clone(),
-            known: if kinds.is_empty() {
-                "none".into()
-            } else {
-                kinds.join(", ")
-            },
-        }),
+    let mut used = checked.topology.elements.values();
+    if let Some(element) = used.find(|element| !kinds.contains(&element.kind)) {
+        return Err(CommandError::UnknownKind {
+            missing: element.kind.clone(),
+            known: all_of(kinds),
+        });
+    }
+    for (id, appliance) in &checked.topology.appliances {
+        if let Some(missing) = appliance.adapter.as_ref()
+            && !adapters.contains(missing)
+        {
+            return Err(CommandError::UnknownAdapter {
+                appliance: id.to_string(),
+                missing: missing.clone(),
+                known: all_of(adapters),
+            });
+        }
+    }
+    Ok(checked)
+}
+
+fn all_of(names: &[String]) -> String {
+    if names.is_empty() {
+        "none".into()
+    } else {
+        names.join(", ")
     }
 }

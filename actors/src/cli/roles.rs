@@ -127,7 +127,7 @@ impl Manager {
             let file = self.run_directory.join(ADDRESS_FILE);
             std::fs::write(&file, format!("{address}\n"))
                 .map_err(system(&format!("write {}", file.display())))?;
-            announce(address);
+            announce(&address.to_string(), "the manager listens on ");
             global_manager::run(plan, listener, stop).await?;
             Ok(())
         })
@@ -398,18 +398,18 @@ impl Broker {
     }
 }
 
-/// Tells whoever started this process where it listens: over the lifeline if that is a socket, else
-/// on standard output.
-fn announce(address: SocketAddr) {
+/// Tells whoever started this process that it is ready, or where it listens: over the lifeline if that
+/// is a socket, else on standard output, with the words before it.
+pub(super) fn announce(word: &str, before: &str) {
     use std::io::Write;
-    let line = format!("{address}\n");
+    let line = format!("{word}\n");
     let lifeline = std::io::stdin()
         .as_fd()
         .try_clone_to_owned()
         .map(std::fs::File::from);
     let announced = lifeline.and_then(|mut lifeline| lifeline.write_all(line.as_bytes()));
     if announced.is_err() {
-        super::print(&format!("the manager listens on {line}"));
+        super::print(&format!("{before}{line}"));
     }
 }
 

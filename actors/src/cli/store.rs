@@ -7,7 +7,7 @@ use lamplighter_runtime::store::redis::{Finding, RedisStore, Severity};
 
 use super::roles::signed_in;
 use super::stored::{Kept, STORE_DIRECTORY, StoredError, out_of_reach};
-use super::{Application, CommandError, RunDirectory, checked, in_system, print};
+use super::{Application, CommandError, Has, RunDirectory, checked, in_system, print};
 use crate::access::Access;
 use crate::spec::StoreAccess;
 
@@ -44,7 +44,7 @@ impl Check {
         let (directory, topology) = match &self.file {
             None => (self.place.find()?, None),
             Some(file) => {
-                let topology = checked(file, Some(&application.kinds()))?.topology;
+                let topology = checked(file, Some(&Has::of(application)))?.topology;
                 let name = &topology.application.name;
                 (self.place.find_for(name.as_str()), Some(topology))
             }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::layered::Layered;
-use super::{CommandError, checked, in_system, print};
+use super::{CommandError, Has, checked, in_system, print};
 use crate::cluster::{Started, UpPlan, up};
 use crate::fog_agent::stop_requested;
 
@@ -37,10 +37,10 @@ pub(super) struct Up {
 }
 
 impl Up {
-    pub(super) fn run(self, kinds: &[String]) -> Result<(), CommandError> {
+    pub(super) fn run(self, has: &Has) -> Result<(), CommandError> {
         let chosen = self.layered.chosen()?;
         chosen.trace("warn");
-        let topology = checked(&self.file, Some(kinds))?.topology;
+        let topology = checked(&self.file, Some(has))?.topology;
         let system = |attempted: &str| {
             let attempted = attempted.to_owned();
             move |source| CommandError::System { attempted, source }

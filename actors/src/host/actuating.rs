@@ -3,7 +3,9 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::PoisonError;
+use std::time::Duration;
 
+use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::physical_world::{EventId, Position};
 use lamplighter_policies::protocol::appliances::Reconfiguration;
 use lamplighter_policies::protocol::cell::Input;
@@ -13,17 +15,22 @@ use lamplighter_policies::time::Monotonic;
 use lamplighter_runtime::clock;
 use lamplighter_runtime::transport::mqtt::{Publish, PublishError};
 
+use super::bindings::start_adapters;
 use super::body::Body;
 use super::json;
 use super::links::{DeviceTopics, Links};
 use super::performer::Performer;
 use super::reception::remaining;
+use crate::author::{ApplianceCommand, ApplianceError};
 use crate::shell::Role;
 
 /// The name under which a command says who it is, wherever its transport has room.
 const ID: &str = "lamplighter-id";
 /// The name under which it says by which epoch of its owner it was sent.
 const EPOCH: &str = "lamplighter-epoch";
+/// How long an adapter may take to say what its appliance shows. A device at the end of a connection of
+/// its own is slower than one whose bridge knows.
+const READ_WITHIN: Duration = Duration::from_secs(1);
 /// Why a command that must not be repeated is among the dead letters.
 pub(super) const UNKNOWN: &str = "it was being sent when the element or its connection failed: nobody knows whether it \
                        was carried out, and it is not repeated unless a person says `redo`";
@@ -44,6 +51,9 @@ impl Performer {
             source: self.id().clone(),
             position: command.position,
         };
+        if let Some(adapter) = &topics.adapter {
+            return self.adapt(link, adapter, id, command, &payload, role);
+        }
         let publish = Publish {
             leaves_within: Some(self.leaves_within()),
             expiry: remaining(self.around.clock.now(), command.expires_at),
@@ -70,6 +80,42 @@ impl Performer {
         });
     }
 
+    /// Has an adapter carry out a command.
+    fn adapt(
+        &self,
+        link: String,
+        adapter: &EntityId,
+        id: EventId,
+        command: &Command,
+        payload: &[u8],
+        role: &Role<Input>,
+    ) {
+        let useful = remaining(self.around.clock.now(), command.expires_at);
+        let leaves = self.leaves_within();
+        let position = command.position;
+        let once = !self.around.links.may_repeat(&link, &command.properties);
+        let word = || String::from_utf8_lossy(payload).into_owned();
+        let command = ApplianceCommand {
+            body: serde_json::from_slice(payload).unwrap_or_else(|_| word().into()),
+            id,
+            epoch: self.fence().epoch,
+            once,
+            leaves_until: clock::monotonic() + useful.map_or(leaves, |useful| useful.min(leaves)),
+        };
+        let carrying = {
+            let body = self.body.borrow();
+            let Some(adapters) = &body.adapters else {
+                return role.tell(Input::Returned { link });
+            };
+            adapters.carry_out(adapter, command)
+        };
+        let role = role.clone();
+        actix_rt::spawn(async move {
+            let outcome = carrying.await;
+            role.tell(carried_out(link, position, once, outcome));
+        });
+    }
+
     /// A command as whoever serves there understands it.
     fn in_words_of(
         &self,
@@ -92,6 +138,9 @@ impl Performer {
         let links = Links::served(&self.around.spec, table);
         let subscriptions = Links::subscriptions(&links.routes);
         let mut body = self.body.borrow_mut();
+        if let Err(error) = start_adapters(&mut body, &self.around, &links.adapted) {
+            tracing::error!(error, "a substitute cannot be spoken to");
+        }
         body.devices = links.devices;
         *body.routes.write().unwrap_or_else(PoisonError::into_inner) = links.routes;
         if let Some(mqtt) = &body.mqtt
@@ -103,12 +152,11 @@ impl Performer {
 
     /// Asks an appliance what it shows; its report arrives on its topic.
     pub(super) fn compare(&self, link: String, properties: Vec<String>, role: &Role<Input>) {
-        let question = self
-            .body
-            .borrow()
-            .devices
-            .get(&link)
-            .and_then(|topics| Some((topics.question.clone()?, topics.words.clone())));
+        let topics = self.body.borrow().devices.get(&link).cloned();
+        if let Some(adapter) = topics.as_ref().and_then(|topics| topics.adapter.clone()) {
+            return self.read(link, &adapter, role);
+        }
+        let question = topics.and_then(|topics| Some((topics.question?, topics.words)));
         let Some((topic, words)) = question else {
             return role.tell(Input::Compared { link, shown: None });
         };
@@ -124,6 +172,70 @@ impl Performer {
                 pose(&body, &link, ask(), &topic, payload, &role, false).await;
             }
         });
+    }
+
+    /// Asks an adapter what its appliance shows.
+    fn read(&self, link: String, adapter: &EntityId, role: &Role<Input>) {
+        let words = {
+            let body = self.body.borrow();
+            let topics = body.devices.get(&link);
+            topics.and_then(|topics| topics.words.clone())
+        };
+        let reading = {
+            let body = self.body.borrow();
+            let Some(adapters) = &body.adapters else {
+                return role.tell(Input::Compared { link, shown: None });
+            };
+            adapters.read(adapter)
+        };
+        let role = role.clone();
+        actix_rt::spawn(async move {
+            let shown = match tokio::time::timeout(READ_WITHIN, reading).await {
+                Ok(Ok(shown)) => Some(json::of_report(shown.to_string().as_bytes())),
+                Ok(Err(error)) => {
+                    tracing::debug!(link, %error, "a device does not say what it shows");
+                    None
+                }
+                Err(_) => None,
+            };
+            let shown = shown.map(|shown| match &words {
+                Some(words) => words.shown(&shown),
+                None => shown,
+            });
+            role.tell(Input::Compared { link, shown });
+        });
+    }
+}
+
+/// What became of a command that an adapter was given.
+fn carried_out(
+    link: String,
+    position: Position,
+    once: bool,
+    outcome: Result<Option<serde_json::Value>, ApplianceError>,
+) -> Input {
+    let error = match outcome {
+        Ok(_) => return Input::Settled { link, position },
+        Err(error) => error,
+    };
+    tracing::info!(link, ?position, %error, "a command was not carried out, as far as is known");
+    match error {
+        ApplianceError::Unreached { reason } => Input::Unreached {
+            link,
+            cause: reason,
+        },
+        ApplianceError::Refused { reason } => Input::Refused {
+            link,
+            position,
+            reason,
+        },
+        // Whether we are replaced is for the store to say, before anything more leaves.
+        ApplianceError::Fenced { .. } => Input::Returned { link },
+        ApplianceError::Unknown { .. } if once => Input::Doubted { link, position },
+        ApplianceError::Unknown { reason } => Input::Unreached {
+            link,
+            cause: reason,
+        },
     }
 }
 

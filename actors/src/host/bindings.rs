@@ -1,9 +1,12 @@
 //! An element's connection to the broker, and what arrives on it beside the cell's inputs.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use lamplighter_policies::ids::EntityId;
+use lamplighter_policies::model::Appliance;
 use lamplighter_policies::protocol::cell::Input;
 use lamplighter_runtime::broker::BrokerAddress;
 use lamplighter_runtime::clock;
@@ -23,13 +26,13 @@ use crate::shell::Role;
 /// How many messages may wait beside the mailbox.
 const ASIDE_MAX: usize = 256;
 
-/// Connects to the broker; from here on messages arrive.
+/// Connects to the broker and starts adapters; from here on messages arrive.
 pub(super) fn open(
     role: &Role<Input>,
     body: &Rc<RefCell<Body>>,
     around: &Surroundings,
     kind: &Kind,
-) -> Result<Mqtt, String> {
+) -> Result<(), String> {
     let spec = &around.spec;
     let access = &spec.broker;
     let address = BrokerAddress {
@@ -42,15 +45,17 @@ pub(super) fn open(
         format!("lamplighter-{}-{}", spec.application, spec.id),
     );
     let (aside, asides) = mpsc::channel(ASIDE_MAX);
-    let door = Door {
+    let door = Arc::new(Door {
         routes: body.borrow().routes.clone(),
         role: role.lasting(),
         receipts: around.receipts.clone(),
         aside,
         accepts: kind.accepts,
         clock: around.clock.clone(),
-    };
+    });
     let subscriptions = Links::subscriptions(&around.links.routes);
+    body.borrow_mut().door = Some(Arc::clone(&door));
+    start_adapters(&mut body.borrow_mut(), around, &around.links.adapted)?;
     let mqtt = Mqtt::start(
         options,
         subscriptions,
@@ -64,7 +69,23 @@ pub(super) fn open(
         around.clone(),
         role.lasting(),
     ));
-    Ok(mqtt)
+    body.borrow_mut().mqtt = Some(mqtt);
+    Ok(())
+}
+
+/// Sees that each of these appliances has an adapter, as long as the element is not over.
+pub(super) fn start_adapters(
+    body: &mut Body,
+    around: &Surroundings,
+    adapted: &BTreeMap<EntityId, Appliance>,
+) -> Result<(), String> {
+    let (Some(adapters), Some(door)) = (&mut body.adapters, &body.door) else {
+        return Ok(());
+    };
+    for (id, appliance) in adapted {
+        adapters.start(id, appliance, &around.known_adapters, door)?;
+    }
+    Ok(())
 }
 
 /// Tells the cell of every new connection.

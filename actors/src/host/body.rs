@@ -17,9 +17,10 @@ use lamplighter_runtime::store::{Fence, Nonce};
 use lamplighter_runtime::transport::control::Outbox;
 use lamplighter_runtime::transport::mqtt::Mqtt;
 
+use super::adapters::{Adapters, Known};
 use super::direct::{Callees, Direct};
-use super::links::{DeviceTopics, Links, Route};
-use super::reception::Receipts;
+use super::links::{DeviceTopics, Links, Routes};
+use super::reception::{Door, Receipts};
 use super::watchdog::Progress;
 use crate::instance::{Hosted, SavedFields};
 use crate::network::Network;
@@ -54,11 +55,15 @@ pub(super) struct Body {
     pub(super) asking: BTreeMap<String, Question>,
     /// Per flow to an appliance, where whoever serves there is told and asked.
     pub(super) devices: BTreeMap<String, DeviceTopics>,
-    /// What a message on a topic is, for the thread that receives them.
-    pub(super) routes: Arc<RwLock<BTreeMap<String, Vec<Route>>>>,
+    /// What is heard, for the thread that receives it.
+    pub(super) routes: Arc<RwLock<Routes>>,
     /// The last index of any batch that was sent and not taken: when the store answers one that is
     /// sent again, it may be with the time of the first try.
     pub(super) tried_upto: u64,
+    /// Those who speak to appliances that are not on the broker; `None` when the element is over.
+    pub(super) adapters: Option<Adapters>,
+    /// Where adapters hand in what is heard, once the element is connected.
+    pub(super) door: Option<Arc<Door>>,
 }
 
 /// Where an element's host puts what concerns the whole process.
@@ -77,4 +82,6 @@ pub(super) struct Surroundings {
     /// Where the socket for calls is made.
     pub(super) calls_directory: Option<PathBuf>,
     pub(super) network: Network,
+    /// The adapters that the program has.
+    pub(super) known_adapters: Rc<Known>,
 }

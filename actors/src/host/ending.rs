@@ -56,6 +56,10 @@ async fn silence(body: &Rc<RefCell<Body>>) {
     if let Some(mqtt) = mqtt {
         mqtt.disconnect(DISCONNECT_WITHIN).await;
     }
+    let adapters = body.borrow_mut().adapters.take();
+    if let Some(adapters) = adapters {
+        adapters.stop(DISCONNECT_WITHIN).await;
+    }
     body.borrow_mut().direct = None;
 }
 

@@ -1,5 +1,8 @@
 //! An element's bindings: what to subscribe to, where everything goes, what the cell must know.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +28,8 @@ use crate::spec::ElementSpec;
 pub(super) struct Links {
     pub(super) inbound: Vec<InboundLink>,
     pub(super) outbound: Vec<OutboundLink>,
-    /// What a message on a topic is; one topic may feed several flows.
-    pub(super) routes: BTreeMap<String, Vec<Route>>,
+    /// What is heard of devices and elements.
+    pub(super) routes: Routes,
     /// Per flow to an appliance, where its commands go and how it is asked what it shows.
     pub(super) devices: BTreeMap<String, DeviceTopics>,
     /// What the devices at the other ends are.
@@ -41,8 +44,19 @@ pub(super) struct Links {
     pub(super) direct: BTreeMap<EntityId, EntityId>,
     /// The appliances at the other ends, in whose places others may serve.
     pub(super) places: BTreeMap<EntityId, Place>,
+    /// The appliances that are not on the broker, and are spoken to by adapters.
+    pub(super) adapted: BTreeMap<EntityId, Appliance>,
     /// Who serves in their places.
     table: Reconfiguration,
+}
+
+/// What is heard, by where it comes from; one source may feed several flows.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Routes {
+    /// Messages on the broker, by topic.
+    pub(super) topics: BTreeMap<String, Vec<Route>>,
+    /// What adapters report, by appliance.
+    pub(super) adapters: BTreeMap<EntityId, Vec<Route>>,
 }
 
 /// What a message on a topic is.
@@ -78,6 +92,8 @@ pub(super) struct DeviceTopics {
     pub(super) question: Option<String>,
     /// For one that serves in the place of another, how it is spoken to.
     pub(super) words: Option<Arc<Words>>,
+    /// Whose adapter speaks to it, if it is not on the broker.
+    pub(super) adapter: Option<EntityId>,
 }
 
 impl Links {
@@ -148,7 +164,7 @@ impl Links {
         properties.keys().all(|name| class(name).may_repeat())
     }
 
-    pub(super) fn subscriptions(routes: &BTreeMap<String, Vec<Route>>) -> Vec<Subscription> {
+    pub(super) fn subscriptions(routes: &Routes) -> Vec<Subscription> {
         let quality = |routes: &Vec<Route>| {
             let device = routes
                 .iter()
@@ -163,7 +179,7 @@ impl Links {
             filter: filter.clone(),
             quality: quality(routes),
         };
-        routes.iter().map(subscription).collect()
+        routes.topics.iter().map(subscription).collect()
     }
 
     /// Takes a flow that carries calls from element to element. Says whether it is one.
@@ -242,18 +258,19 @@ impl Links {
                 let identified_by = speaks.and_then(|known| known.identified_by.clone());
                 let stamped_by = speaks.and_then(|known| known.stamped_by.clone());
                 let (variant, valid_for) = (variant.clone(), flow.valid_for);
-                let words = words(appliance, serving);
-                self.route(
-                    re_pointed(topic, appliance, serving, ""),
-                    Route::Device {
-                        link: link.clone(),
-                        variant,
-                        valid_for,
-                        identified_by,
-                        stamped_by,
-                        words,
-                    },
-                );
+                let heard = Route::Device {
+                    link: link.clone(),
+                    variant,
+                    valid_for,
+                    identified_by,
+                    stamped_by,
+                    words: words(appliance, serving),
+                };
+                let topic = re_pointed(topic, appliance, serving, "");
+                match self.adapter(spec, flow.source.appliance()) {
+                    Some(adapter) => self.heard(&adapter, heard),
+                    None => self.route(topic, heard),
+                }
                 Source::Device
             }
         };
@@ -299,8 +316,12 @@ impl Links {
                     .and_then(|known| spec.appliances.get(known));
                 let base = serving.or(appliance);
                 let base = base.and_then(|appliance| appliance.topic.clone());
-                if let Some(base) = &base {
-                    self.route(base.clone(), Route::Report { link: id.clone() });
+                let adapter = self.adapter(spec, flow.target.appliance());
+                let report = Route::Report { link: id.clone() };
+                match (&adapter, &base) {
+                    (Some(adapter), _) => self.heard(adapter, report),
+                    (None, Some(base)) => self.route(base.clone(), report),
+                    (None, None) => {}
                 }
                 let question = base.map(|base| format!("{base}/get"));
                 let topics = DeviceTopics {
@@ -308,6 +329,7 @@ impl Links {
                     command: re_pointed(topic, appliance, serving, "/set"),
                     question,
                     words: words(appliance, serving),
+                    adapter,
                 };
                 self.devices.insert(id.clone(), topics);
                 self.appliance_ports.insert(port.clone());
@@ -369,8 +391,27 @@ impl Links {
         }
     }
 
+    /// Whose adapter speaks to whoever serves in the place of an appliance, if that is not on the broker.
+    fn adapter(&mut self, spec: &ElementSpec, appliance: Option<&EntityId>) -> Option<EntityId> {
+        let appliance = appliance?;
+        let (id, serves) = match self.table.served.get(appliance) {
+            Some(Served::By(by)) => (by, spec.substitutes.get(by)),
+            Some(Served::Nobody) | None => (appliance, spec.appliances.get(appliance)),
+        };
+        let serves = serves.filter(|serves| !serves.api.is_on_broker())?;
+        self.adapted.insert(id.clone(), serves.clone());
+        Some(id.clone())
+    }
+
     fn route(&mut self, topic: String, route: Route) {
-        let routes = self.routes.entry(topic).or_default();
+        let routes = self.routes.topics.entry(topic).or_default();
+        if !routes.contains(&route) {
+            routes.push(route);
+        }
+    }
+
+    fn heard(&mut self, adapter: &EntityId, route: Route) {
+        let routes = self.routes.adapters.entry(adapter.clone()).or_default();
         if !routes.contains(&route) {
             routes.push(route);
         }
@@ -419,71 +460,4 @@ pub(super) fn events_topic(spec: &ElementSpec, link: &EntityId) -> String {
 /// Where the receiver of a binding answers.
 pub(super) fn answers_topic(spec: &ElementSpec, link: &EntityId) -> String {
     format!("lamplighter/{}/{link}/acknowledged", spec.application)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::spec::{BrokerAccess, StoreAccess};
-
-    fn links(outputs: &str) -> Links {
-        let text = format!(
-            r#"
-            [application]
-            name = "home"
-            [servers.pc]
-            storage = "volatile"
-            [appliances.lamp]
-            api = "mqtt"
-            role = "both"
-            functions = ["on-off"]
-            topic = "home/lamp"
-            class = "set"
-            [elements.lights]
-            kind = "Lights"
-            server = "pc"
-            inputs = {{ "home/motion" = "Motion" }}
-            outputs = {{ {outputs} }}
-            "#
-        );
-        let topology = lamplighter_config::parse("home.toml", &text)
-            .unwrap_or_else(|faults| panic!("{faults:?}"))
-            .topology;
-        let broker = BrokerAccess {
-            url: String::new(),
-            user: None,
-            password: None,
-        };
-        let store = StoreAccess::Served {
-            address: String::new(),
-            token: String::new(),
-        };
-        let lights = EntityId::new("lights").unwrap();
-        Links::of(&ElementSpec::of(&topology, &lights, &broker, &store, false).unwrap())
-    }
-
-    fn ids(links: &Links) -> BTreeSet<&str> {
-        links.outbound.iter().map(|link| link.id.as_str()).collect()
-    }
-
-    #[test]
-    fn commands_of_several_ports_to_one_place_of_one_appliance_go_one_way() {
-        let lamp = r#"{ appliance = "lamp" }"#;
-        let both = links(&format!("light = {lamp}, dim = {lamp}"));
-        assert_eq!((both.outbound.len(), ids(&both).len()), (2, 1));
-        let apart = links(&format!(
-            r#"light = {lamp}, told = {{ topic = "home/told" }}"#
-        ));
-        assert_eq!(ids(&apart).len(), 2);
-    }
-
-    #[test]
-    fn only_a_command_all_of_whose_properties_may_be_repeated_reaches_its_appliance_twice() {
-        let links = links(r#"light = { appliance = "lamp" }, told = { topic = "home/told" }"#);
-        let state: Properties = [("state".to_owned(), "ON".to_owned().into())].into();
-        for link in ids(&links) {
-            assert!(links.may_repeat(link, &state), "{link}");
-        }
-        assert!(!links.may_repeat("nobody", &state));
-    }
 }

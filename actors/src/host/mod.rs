@@ -4,6 +4,7 @@
 //! to the broker; the store's connection is shared by all of them.
 
 mod actuating;
+mod adapters;
 mod bindings;
 mod body;
 mod direct;
@@ -42,6 +43,7 @@ use lamplighter_runtime::store::local::{LocalFirst, LocalPlace};
 use lamplighter_runtime::transport::control::Outbox;
 use tokio::sync::mpsc;
 
+use self::adapters::{Adapters, Known};
 use self::body::{Body, Surroundings};
 use self::direct::Callees;
 pub(crate) use self::direct::calls_directory;
@@ -52,6 +54,7 @@ use self::performer::Performer;
 use self::reception::Receipts;
 use self::watchdog::Progress;
 use crate::app::Kind;
+use crate::author::StartDevice;
 use crate::encoding::Encoded;
 use crate::instance::Hosted;
 use crate::network::Network;
@@ -69,6 +72,7 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(1);
 /// For people: why the host could not go on.
 pub(crate) async fn run(
     kinds: &BTreeMap<String, Kind>,
+    adapters: &BTreeMap<String, StartDevice>,
     place: HostPlace,
     mut link: HostLink,
 ) -> Result<(), String> {
@@ -77,6 +81,7 @@ pub(crate) async fn run(
     let (prepared, mut ready) = mpsc::unbounded_channel();
     let mut host = Host {
         kinds,
+        adapters: Rc::new(adapters.clone()),
         place,
         agent: agent.clone(),
         stores: Stores::default(),
@@ -149,6 +154,7 @@ pub struct HostPlace {
 
 struct Host<'a> {
     kinds: &'a BTreeMap<String, Kind>,
+    adapters: Rc<Known>,
     place: HostPlace,
     agent: Outbox<FromHost>,
     stores: Stores,
@@ -390,10 +396,13 @@ impl Host<'_> {
             callees: self.callees.clone(),
             calls_directory: self.place.calls_directory.clone(),
             network: self.place.network.clone(),
+            known_adapters: Rc::clone(&self.adapters),
         };
         let role = start_cell(&body, &around);
-        let mqtt = bindings::open(&role, &body, &around, kind)?;
-        body.borrow_mut().mqtt = Some(mqtt);
+        if let Err(cause) = bindings::open(&role, &body, &around, kind) {
+            role.stop();
+            return Err(cause);
+        }
         let allow_inject = around.spec.allow_inject;
         self.elements.insert(
             id.clone(),
@@ -440,6 +449,8 @@ fn new_body(
         devices: links.devices.clone(),
         routes: Arc::new(RwLock::new(links.routes.clone())),
         tried_upto: 0,
+        adapters: Some(Adapters::default()),
+        door: None,
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::physical_world::{Validity, earliest};
 use lamplighter_policies::protocol::cell::{Input, Sensed};
 use lamplighter_policies::protocol::messages::Link;
@@ -19,7 +20,7 @@ use lamplighter_runtime::transport::mqtt::{
 use tokio::sync::mpsc;
 
 use super::json;
-use super::links::Route;
+use super::links::{Route, Routes};
 use super::stamp;
 use crate::instance::Accepts;
 use crate::shell::{NotTold, Role};
@@ -61,7 +62,7 @@ pub(super) enum Aside {
 
 /// The receiving end of one element's bindings.
 pub(super) struct Door {
-    pub(super) routes: Arc<RwLock<BTreeMap<String, Vec<Route>>>>,
+    pub(super) routes: Arc<RwLock<Routes>>,
     pub(super) role: Role<Input>,
     pub(super) receipts: Receipts,
     pub(super) aside: mpsc::Sender<Aside>,
@@ -106,9 +107,35 @@ impl Receipts {
 
 impl Door {
     pub(super) fn receive(&self, incoming: &Incoming) -> Reception {
-        let mut reception = Reception::Done;
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
-        for route in routes.get(&incoming.topic).into_iter().flatten() {
+        let routes = routes.topics.get(&incoming.topic);
+        self.all(routes.map_or(&[], Vec::as_slice), incoming)
+    }
+
+    /// Takes what an adapter reports of its appliance. Says whether that was taken; if not it is to be
+    /// offered again.
+    pub(super) fn reported(&self, appliance: &EntityId, payload: &[u8]) -> bool {
+        let incoming = Incoming {
+            topic: appliance.to_string(),
+            payload: payload.to_vec().into(),
+            quality: QualityOfService::AtLeastOnce,
+            retained: false,
+            expiry: None,
+            user_properties: Vec::new(),
+            connection: 0,
+        };
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        let routes = routes.adapters.get(appliance);
+        match self.all(routes.map_or(&[], Vec::as_slice), &incoming) {
+            // That it is in the log concerns brokers only: an adapter repeats nothing.
+            Reception::Done | Reception::When(_) => true,
+            Reception::Refused { .. } => false,
+        }
+    }
+
+    fn all(&self, routes: &[Route], incoming: &Incoming) -> Reception {
+        let mut reception = Reception::Done;
+        for route in routes {
             match self.one(route, incoming) {
                 Reception::Done => {}
                 // A message that feeds several flows is done with when the last of them is.

@@ -1,12 +1,14 @@
 //! What is watched for can show that an appliance is there (V22).
 
-use lamplighter_policies::model::Topology;
+use lamplighter_policies::ids::EntityId;
+use lamplighter_policies::model::{Appliance, ApplianceApi, Topology};
 
 use crate::diagnostics::{Code, Fault, Faults};
 use crate::resolve::Places;
 
 pub(super) fn check(topology: &Topology, places: &Places, faults: &mut Faults) {
     for (id, appliance) in &topology.appliances {
+        unwatchable(id, appliance, places, faults);
         if appliance.liveness.probe.is_none() || appliance.model.answers {
             continue;
         }
@@ -22,4 +24,30 @@ pub(super) fn check(topology: &Topology, places: &Places, faults: &mut Faults) {
                 .cure(cure),
         );
     }
+}
+
+/// What an agent cannot watch of an appliance that is not on the broker.
+fn unwatchable(id: &EntityId, appliance: &Appliance, places: &Places, faults: &mut Faults) {
+    let liveness = &appliance.liveness;
+    let (asked, heard) = (liveness.probe.is_some(), liveness.silent_after.is_some());
+    let (reason, cure) = match appliance.api {
+        ApplianceApi::Http if heard && !asked => (
+            format!("`{id}` speaks only when it is asked, so its silence says nothing"),
+            "write `probe` beside or instead of `silent_after`",
+        ),
+        ApplianceApi::Program if asked || heard => (
+            format!("`{id}` is spoken to by the program's adapter, which agents do not have"),
+            "watch `availability` or `bridge`, topics on which somebody says that it is there",
+        ),
+        ApplianceApi::Mqtt
+        | ApplianceApi::Http
+        | ApplianceApi::Simulated
+        | ApplianceApi::Program => return,
+    };
+    let place = if asked {
+        places.key(id, "probe")
+    } else {
+        places.of(id)
+    };
+    faults.add(Fault::new(Code::V22, place, reason).cure(cure));
 }

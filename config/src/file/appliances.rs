@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::time::Duration;
 
 use lamplighter_policies::model::{
-    ActuationClass, Appliance, ApplianceApi, DeviceModel, Liveness, OnReturn, Probe, Role,
-    Substitution,
+    ActuationClass, Appliance, ApplianceApi, CommandMethod, DeviceModel, Liveness, OnReturn, Probe,
+    Role, Substitution,
 };
 use toml::Spanned;
 
@@ -34,7 +34,10 @@ const API: &[(&str, ApplianceApi)] = &[
     ("mqtt", ApplianceApi::Mqtt),
     ("http", ApplianceApi::Http),
     ("simulated", ApplianceApi::Simulated),
+    ("program", ApplianceApi::Program),
 ];
+const METHOD: &[(&str, CommandMethod)] =
+    &[("put", CommandMethod::Put), ("post", CommandMethod::Post)];
 const ROLE: &[(&str, Role)] = &[
     ("sensor", Role::Sensor),
     ("actuator", Role::Actuator),
@@ -120,12 +123,16 @@ pub(super) fn appliance(item: &Item<'_>, faults: &mut Faults) -> Option<Applianc
         substitution,
         essential: table.optional("essential", boolean).unwrap_or(false),
         address: table.optional("address", |item, faults| match api {
-            Some(ApplianceApi::Http) => address(item, faults, &["http", "https"]),
-            Some(ApplianceApi::Mqtt | ApplianceApi::Simulated) | None => text(item, faults),
+            Some(ApplianceApi::Http) => http_address(item, faults),
+            Some(ApplianceApi::Mqtt | ApplianceApi::Simulated | ApplianceApi::Program) | None => {
+                text(item, faults)
+            }
         }),
+        method: table.optional("method", choice(METHOD)).unwrap_or_default(),
+        adapter: table.optional("adapter", text),
     };
-    if api == Some(ApplianceApi::Http) && table.place_of("address").is_none() {
-        table.missing("address");
+    if let Some(api) = api {
+        own_keys(api, &mut table);
     }
     let functions = list(WORDS_MAX, |item, faults| located(text)(item, faults));
     let spaces = list(WORDS_MAX, |item, faults| located(text)(item, faults));
@@ -142,6 +149,48 @@ pub(super) fn appliance(item: &Item<'_>, faults: &mut Faults) -> Option<Applianc
     };
     table.finish();
     Some(written)
+}
+
+/// The keys that only one way to speak has, and needs.
+fn own_keys(api: ApplianceApi, table: &mut Table<'_, '_>) {
+    let (http, program) = match api {
+        ApplianceApi::Http => (true, false),
+        ApplianceApi::Program => (false, true),
+        ApplianceApi::Mqtt | ApplianceApi::Simulated => (false, false),
+    };
+    for (key, wanted, of) in [("method", http, "http"), ("adapter", program, "program")] {
+        if let Some(place) = table.place_of(key).filter(|_| !wanted) {
+            let reason = format!("only an appliance with `api = \"{of}\"` has `{key}`");
+            let fault = Fault::new(Code::F05, place, reason);
+            table.fault(fault.cure(format!("remove `{key}`, or write `api = \"{of}\"`")));
+        }
+    }
+    for (key, needed) in [("address", http), ("adapter", program)] {
+        if needed && table.place_of(key).is_none() {
+            table.missing(key);
+        }
+    }
+}
+
+/// Where a device is. TLS is not spoken to devices, which would have to be found out too late.
+fn http_address(item: &Item<'_>, faults: &mut Faults) -> Option<String> {
+    if item
+        .value
+        .as_str()
+        .is_some_and(|url| url.starts_with("https://"))
+    {
+        let reason = format!(
+            "`{}` asks for TLS, which is not spoken to devices",
+            item.path
+        );
+        let fault = Fault::new(Code::F05, item.place.clone(), reason);
+        faults.add(fault.cure(
+            "write `http://…` in a network of the home, put a proxy before the device, or write \
+             `api = \"program\"` and an adapter of your own",
+        ));
+        return None;
+    }
+    address(item, faults, &["http"])
 }
 
 /// The signals, and where the probe stands.

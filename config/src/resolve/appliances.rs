@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::{
-    ActuationClass, Appliance, Described, DeviceModel, Evidence, Relative,
+    ActuationClass, Appliance, ApplianceApi, Described, DeviceModel, Evidence, Relative,
 };
 
 use super::Resolver;
@@ -60,6 +60,11 @@ impl Resolver<'_> {
                 }
                 // Without a model its functions are what the author says.
                 None => appliance.functions = names(functions.unwrap_or_default()).collect(),
+            }
+            appliance.model.answers |= answers_by_itself(appliance.api);
+            if appliance.api == ApplianceApi::Simulated {
+                // The simulator's devices are on the broker under their own names.
+                appliance.topic.get_or_insert_with(|| id.to_string());
             }
             let model_is_bad = written.model.is_some() && appliance.model.name.is_empty();
             if !model_is_bad {
@@ -154,6 +159,15 @@ impl Resolver<'_> {
             (None, _) => {}
         }
         appliance.model = described.model;
+    }
+}
+
+/// Whether whatever is spoken to in this way can be asked, whoever made it: HTTP has GET, an adapter
+/// has a way to read, and the simulator answers.
+fn answers_by_itself(api: ApplianceApi) -> bool {
+    match api {
+        ApplianceApi::Http | ApplianceApi::Program | ApplianceApi::Simulated => true,
+        ApplianceApi::Mqtt => false,
     }
 }
 

@@ -54,6 +54,8 @@ impl Resolver<'_> {
             let source = match &ends.appliance {
                 Some(appliance) => {
                     self.not_wanted(&flow.output, "output", "receives from an appliance");
+                    self.off_the_broker(appliance, flow);
+                    self.is_reported(ends, appliance, flow);
                     let topic = self.report_topic(ends, appliance, flow)?;
                     Endpoint::Device {
                         appliance: Some(ends.to.clone()),
@@ -75,8 +77,9 @@ impl Resolver<'_> {
     pub(super) fn sent(&mut self, ends: &Ends, written: &[FlowWritten]) -> Vec<Flow> {
         let flows = written.iter().filter_map(|flow| {
             let target = match &ends.appliance {
-                Some(_) => {
+                Some(appliance) => {
                     self.not_wanted(&flow.input, "input", "goes to an appliance");
+                    self.off_the_broker(appliance, flow);
                     let given = flow.topic.as_ref().map(|topic| topic.get_ref().clone());
                     let topic = self.command_topic(ends, given, flow.place.clone())?;
                     Endpoint::Device {
@@ -135,6 +138,29 @@ impl Resolver<'_> {
         }
     }
 
+    /// Where an appliance is not spoken to over the broker, no topic is.
+    fn off_the_broker(&mut self, appliance: &Appliance, flow: &FlowWritten) {
+        if !appliance.api.is_on_broker() {
+            let because = "joins an appliance that is not on the broker";
+            self.not_wanted(&flow.topic, "topic", because);
+        }
+    }
+
+    /// Over HTTP a device says nothing unless it is asked, so somebody must say how often.
+    fn is_reported(&mut self, ends: &Ends, appliance: &Appliance, flow: &FlowWritten) {
+        if appliance.api == ApplianceApi::Http && appliance.report_period.is_none() {
+            let reason = format!(
+                "`{}` receives from `{}`, which over HTTP says nothing unless it is asked",
+                ends.binding, ends.to
+            );
+            self.faults.add(
+                Fault::new(Code::F04, flow.place.clone(), reason)
+                    .also(self.places.of(&ends.to), "declared without `report_period`")
+                    .cure("write in the appliance how often it is read: `report_period = \"5s\"`"),
+            );
+        }
+    }
+
     /// The topic of the appliance; where none is needed to speak to it, its id.
     fn base_topic(
         &mut self,
@@ -144,7 +170,9 @@ impl Resolver<'_> {
     ) -> Option<String> {
         let without = match appliance.api {
             ApplianceApi::Mqtt => None,
-            ApplianceApi::Http | ApplianceApi::Simulated => Some(ends.to.to_string()),
+            ApplianceApi::Http | ApplianceApi::Simulated | ApplianceApi::Program => {
+                Some(ends.to.to_string())
+            }
         };
         let topic = appliance.topic.clone().or(without);
         if topic

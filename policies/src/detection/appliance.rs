@@ -33,6 +33,8 @@ pub struct ApplianceWatch {
     pub asked_for: String,
     /// By which signals it is known to be there.
     pub liveness: Liveness,
+    /// Where it is read over HTTP, if it is not on the broker.
+    pub address: Option<String>,
 }
 
 /// What a monitor is told.

@@ -28,8 +28,8 @@ pub use device::{
 pub use element::{CheckpointPolicy, Element, Lag, LogChoice, OnExpired, PlacementRules};
 pub use flaws::{Flaw, Misfit};
 pub use infrastructure::{
-    ActuationClass, Appliance, ApplianceApi, Channel, CommandMethod, Isolation, LocalStorage, Medium,
-    Resources, Role, Server,
+    ActuationClass, Appliance, ApplianceApi, Channel, CommandMethod, Isolation, LocalStorage,
+    Medium, Resources, Role, Server,
 };
 pub use network::{Network, Ways};
 pub use services::{

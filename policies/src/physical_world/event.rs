@@ -44,9 +44,65 @@ pub struct EventId {
     pub position: Position,
 }
 
+/// Text that is not the identity of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the identity of an event is its source, a slash, and three numbers with dots between them"
+)]
+pub struct NoEventId;
+
+impl core::str::FromStr for EventId {
+    type Err = NoEventId;
+
+    fn from_str(text: &str) -> Result<Self, NoEventId> {
+        let (source, position) = text.rsplit_once('/').ok_or(NoEventId)?;
+        let mut numbers = position.split('.');
+        let mut next = || numbers.next().ok_or(NoEventId);
+        let (lineage, index, k) = (next()?, next()?, next()?);
+        if numbers.next().is_some() {
+            return Err(NoEventId);
+        }
+        let position = Position::new(
+            lineage.parse().map_err(|_| NoEventId)?,
+            index.parse().map_err(|_| NoEventId)?,
+            k.parse().map_err(|_| NoEventId)?,
+        );
+        Ok(Self {
+            source: EntityId::new(source).map_err(|_| NoEventId)?,
+            position,
+        })
+    }
+}
+
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Position { lineage, index, k } = self.position;
         write!(f, "{}/{lineage}.{index}.{k}", self.source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn an_identity_survives_its_text_and_nothing_else_is_one() {
+        let id = EventId {
+            source: EntityId::new("hall.lights").unwrap(),
+            position: Position::new(2, 40, 1),
+        };
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for text in [
+            "",
+            "lights",
+            "lights/1.2",
+            "lights/1.2.3.4",
+            "lights/a.2.3",
+            "/1.2.3",
+        ] {
+            assert_eq!(text.parse::<EventId>(), Err(NoEventId), "{text}");
+        }
     }
 }

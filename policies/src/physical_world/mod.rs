@@ -12,7 +12,7 @@ mod world;
 
 pub use causes::{Causes, ROOTS_MAX, Root};
 pub use device_fence::{DeviceFence, OWNERS_MAX};
-pub use event::{EventId, Position};
+pub use event::{EventId, NoEventId, Position};
 pub use lease::{Lease, Predecessor, Standing};
 pub use recovered::{Happened, recovered, spaces};
 pub use simulated::{CarriedOut, SimulatedDevice};

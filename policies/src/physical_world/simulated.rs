@@ -37,7 +37,11 @@ impl SimulatedDevice {
                 shown.insert(name.clone(), first_of(property));
             }
         }
-        shown.extend(first.iter().map(|(name, value)| (name.clone(), value.clone())));
+        shown.extend(
+            first
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone())),
+        );
         Self {
             model,
             shown,
@@ -51,10 +55,25 @@ impl SimulatedDevice {
         &self.shown
     }
 
+    /// Something happens around it: it shows this from here on.
+    pub fn sense(&mut self, sensed: &Properties) {
+        for (name, value) in sensed {
+            let property = self.model.properties.get(name);
+            let is_shown = property.is_some_and(|property| property.access.is_shown());
+            if is_shown || self.model.properties.is_empty() {
+                self.shown.insert(name.clone(), value.clone());
+            }
+        }
+    }
+
     /// Takes a command, as a real device does: whoever sent it, however often, however late. `owner` is
     /// who it is and in which epoch its sender sent it, where the command says so; a device obeys only
     /// the newest.
-    pub fn carry_out(&mut self, owner: Option<(&EventId, u64)>, command: &Properties) -> CarriedOut {
+    pub fn carry_out(
+        &mut self,
+        owner: Option<(&EventId, u64)>,
+        command: &Properties,
+    ) -> CarriedOut {
         if let Some((id, epoch)) = owner
             && !self.fence.admits(&id.source, epoch)
         {
@@ -67,8 +86,13 @@ impl SimulatedDevice {
         }
         match &self.model.evidence {
             Some(Evidence::Counter(counter)) if counts => {
-                let counted = self.shown.get(counter).and_then(Value::number).unwrap_or(0.0);
-                self.shown.insert(counter.clone(), Value::Float(counted + 1.0));
+                let counted = self
+                    .shown
+                    .get(counter)
+                    .and_then(Value::number)
+                    .unwrap_or(0.0);
+                self.shown
+                    .insert(counter.clone(), Value::Float(counted + 1.0));
             }
             Some(Evidence::LastCommand(last)) if counts => {
                 if let Some((id, _)) = owner {
@@ -167,10 +191,7 @@ mod tests {
 
     fn device(model: &str) -> SimulatedDevice {
         let described = built_in(model).unwrap();
-        SimulatedDevice::new(
-            described.model,
-            &described.safe_state.unwrap_or_default(),
-        )
+        SimulatedDevice::new(described.model, &described.safe_state.unwrap_or_default())
     }
 
     fn id(index: u64) -> EventId {

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::{
-    Access, ActuationClass, Appliance, ApplianceApi, Application, Binding, Broker, CommandMethod,
-    CheckpointPolicy, Communication, Detection, DeviceModel, Domain, Durability, Element,
-    Isolation, Lag, Liveness, LocalStorage, LogChoice, OnExpired, PlacementRules, Property,
-    Resources, Role, Server, Store, StoreKind, Substitution, Topology,
+    Access, ActuationClass, Appliance, ApplianceApi, Application, Binding, Broker,
+    CheckpointPolicy, CommandMethod, Communication, Detection, DeviceModel, Domain, Durability,
+    Element, Isolation, Lag, Liveness, LocalStorage, LogChoice, OnExpired, PlacementRules,
+    Property, Resources, Role, Server, Store, StoreKind, Substitution, Topology,
 };
 use lamplighter_policies::restart::RestartPolicy;
 

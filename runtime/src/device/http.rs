@@ -59,7 +59,9 @@ pub enum HttpError {
         reason: String,
     },
     /// Nothing of the request left, or the device says that it did nothing: try again later.
-    #[error("{device} was not reached: {reason}; see that it is switched on and that `address` is right")]
+    #[error(
+        "{device} was not reached: {reason}; see that it is switched on and that `address` is right"
+    )]
     Unreached {
         /// Which device.
         device: String,
@@ -120,7 +122,9 @@ impl HttpDevice {
         if uri.scheme_str() != Some("http") {
             return Err(fault("only http:// is spoken here".to_owned()));
         }
-        let authority = uri.authority().ok_or_else(|| fault("it has no host".to_owned()))?;
+        let authority = uri
+            .authority()
+            .ok_or_else(|| fault("it has no host".to_owned()))?;
         let host = authority.host().trim_matches(['[', ']']).to_owned();
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         Ok(Self {
@@ -194,10 +198,12 @@ impl HttpDevice {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        request.body(Full::new(body)).map_err(|error| HttpError::Refused {
-            device: self.to_string(),
-            reason: format!("the request cannot be written: {error}"),
-        })
+        request
+            .body(Full::new(body))
+            .map_err(|error| HttpError::Refused {
+                device: self.to_string(),
+                reason: format!("the request cannot be written: {error}"),
+            })
     }
 
     /// A connection of which nothing but its making has happened.
@@ -211,7 +217,11 @@ impl HttpDevice {
         let stream = match timeout(CONNECT_WITHIN, connecting).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(unreached(error.to_string())),
-            Err(_) => return Err(unreached(format!("no connection within {CONNECT_WITHIN:?}"))),
+            Err(_) => {
+                return Err(unreached(format!(
+                    "no connection within {CONNECT_WITHIN:?}"
+                )));
+            }
         };
         let (sender, connection) = handshake(TokioIo::new(stream))
             .await
@@ -320,7 +330,10 @@ mod tests {
             stream.write_all(answer.as_bytes()).await.unwrap();
             String::from_utf8(told).unwrap()
         });
-        (HttpDevice::at(&format!("http://{address}/pot?a=1")).unwrap(), told)
+        (
+            HttpDevice::at(&format!("http://{address}/pot?a=1")).unwrap(),
+            told,
+        )
     }
 
     fn is_whole(told: &[u8]) -> bool {
@@ -328,7 +341,9 @@ mod tests {
         let Some((head, body)) = text.split_once("\r\n\r\n") else {
             return false;
         };
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "));
         length.is_none_or(|length| body.len() >= length.parse().unwrap())
     }
 
@@ -400,7 +415,10 @@ mod tests {
         let outcome = device
             .command(Verb::Post, &[], b"{}".to_vec(), || false, PATIENCE)
             .await;
-        assert!(matches!(outcome, Err(HttpError::Late { .. })), "{outcome:?}");
+        assert!(
+            matches!(outcome, Err(HttpError::Late { .. })),
+            "{outcome:?}"
+        );
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut heard = Vec::new();
         stream.read_to_end(&mut heard).await.unwrap();

@@ -65,6 +65,44 @@ impl Element for Lights {
     }
 }
 
+/// A lamp that is a file: what it shows is what stands there.
+struct FileLamp {
+    path: std::path::PathBuf,
+}
+
+impl Appliance for FileLamp {
+    type Command = serde_json::Map<String, serde_json::Value>;
+
+    async fn start(place: AppliancePlace, _: Reports) -> Result<Self, ApplianceError> {
+        let address = place.address;
+        let path = address.ok_or_else(|| ApplianceError::refused("it has no `address`"))?;
+        Ok(Self { path: path.into() })
+    }
+
+    async fn carry_out(
+        &mut self,
+        command: ApplianceCommand<Self::Command>,
+    ) -> Result<Option<serde_json::Value>, ApplianceError> {
+        assert_ne!(command.body.get("state"), Some(&json!("PANIC")));
+        let mut shown = self.read().await?;
+        for (name, value) in command.body {
+            shown[name] = value;
+        }
+        shown["told"] = json!(shown["told"].as_u64().unwrap_or(0) + 1);
+        shown["by"] = json!(format!("{} in {}", command.id.source, command.epoch));
+        std::fs::write(&self.path, shown.to_string()).map_err(ApplianceError::unreached)?;
+        Ok(Some(shown))
+    }
+
+    async fn read(&mut self) -> Result<serde_json::Value, ApplianceError> {
+        let shown = std::fs::read(&self.path).unwrap_or_else(|_| b"{}".to_vec());
+        serde_json::from_slice(&shown).map_err(ApplianceError::refused)
+    }
+}
+
 fn main() -> lamplighter::Result {
-    lamplighter::app().element::<Lights>("Lights").run()
+    lamplighter::app()
+        .element::<Lights>("Lights")
+        .appliance::<FileLamp>("file-lamp")
+        .run()
 }

@@ -52,6 +52,7 @@ impl Watching {
             did: vec![],
         };
         let watch = |(name, liveness): &(&str, Liveness)| ApplianceWatch {
+            address: None,
             appliance: id(name),
             topic: None,
             asked_for: "state".into(),

@@ -235,8 +235,8 @@ impl Cell {
             repeats: BTreeMap::new(),
             folded_repeats: BTreeMap::new(),
             learning_repeats: false,
-            outboxes: outboxes(&settings),
-            commands: commands(&settings, &surroundings),
+            outboxes: outgoing::outboxes(&settings),
+            commands: outgoing::commands(&settings, &surroundings),
             timers: Timers::default(),
             calling: Calling::new(&settings),
             checkpoint: Checkpoint::default(),
@@ -302,7 +302,12 @@ impl Cell {
     fn trouble(&self, now: Now) -> Option<String> {
         let counters = self.counters.trouble(self.unknown_count());
         let unreached = self.unreached.trouble();
-        let told = [self.flushing.trouble(), counters, self.held_back(now), unreached];
+        let told = [
+            self.flushing.trouble(),
+            counters,
+            self.held_back(now),
+            unreached,
+        ];
         let told: Vec<String> = told.into_iter().flatten().collect();
         (!told.is_empty()).then(|| told.join("; "))
     }
@@ -369,25 +374,6 @@ impl Cell {
         self.revert_due(now);
         self.append(now, effects);
     }
-}
-
-fn outboxes(settings: &CellSettings) -> BTreeMap<EntityId, Outbox> {
-    let links = settings.outbound.iter();
-    let to_elements = links.filter(|link| matches!(link.target, Target::Element));
-    let ids = to_elements.filter_map(|link| EntityId::new(&link.id).ok());
-    let ids = ids.chain(calling::outgoing(settings));
-    ids.map(|id| (id, Outbox::default())).collect()
-}
-
-fn commands(settings: &CellSettings, surroundings: &Surroundings) -> BTreeMap<String, Commands> {
-    let to_appliance = |link: &OutboundLink| match &link.target {
-        Target::Element => None,
-        Target::Appliance(appliance) => {
-            let model = surroundings.model(appliance);
-            Some((link.id.clone(), Commands::new(model.clone())))
-        }
-    };
-    settings.outbound.iter().filter_map(to_appliance).collect()
 }
 
 impl Machine for Cell {

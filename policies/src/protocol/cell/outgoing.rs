@@ -1,13 +1,14 @@
 //! What leaves: events to elements until they are acknowledged, commands to appliances once.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::world::Asked;
-use super::{Cell, Effect, Emitted, Handling, Phase, Target, Waiting};
+use super::world::{Asked, Surroundings};
+use super::{Cell, CellSettings, Effect, Emitted, Handling, OutboundLink, Phase, Target, Waiting};
 use crate::ids::EntityId;
 use crate::physical_world::Position;
-use crate::state_saving::{Begun, NextCommand, Record};
+use crate::state_saving::{Begun, Commands, NextCommand, Outbox, Record};
 use crate::time::Now;
 
 impl Cell {
@@ -272,4 +273,28 @@ impl Cell {
         }
         self.send(now, effects);
     }
+}
+
+/// The sending ends towards elements.
+pub(super) fn outboxes(settings: &CellSettings) -> BTreeMap<EntityId, Outbox> {
+    let links = settings.outbound.iter();
+    let to_elements = links.filter(|link| matches!(link.target, Target::Element));
+    let ids = to_elements.filter_map(|link| EntityId::new(&link.id).ok());
+    let ids = ids.chain(super::calling::outgoing(settings));
+    ids.map(|id| (id, Outbox::default())).collect()
+}
+
+/// The sending ends towards appliances.
+pub(super) fn commands(
+    settings: &CellSettings,
+    surroundings: &Surroundings,
+) -> BTreeMap<String, Commands> {
+    let to_appliance = |link: &OutboundLink| match &link.target {
+        Target::Element => None,
+        Target::Appliance(appliance) => {
+            let model = surroundings.model(appliance);
+            Some((link.id.clone(), Commands::new(model.clone())))
+        }
+    };
+    settings.outbound.iter().filter_map(to_appliance).collect()
 }

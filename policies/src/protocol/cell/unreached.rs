@@ -74,9 +74,8 @@ impl Cell {
 
     /// Tries again what was not reached and has waited for long enough.
     pub(super) fn try_unreached(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let due = |(link, wait): (&String, &Wait)| {
-            (wait.again_at <= now.monotonic).then(|| link.clone())
-        };
+        let due =
+            |(link, wait): (&String, &Wait)| (wait.again_at <= now.monotonic).then(|| link.clone());
         let due: Vec<String> = self.unreached.0.iter().filter_map(due).collect();
         for link in due {
             self.actuate(now, &link, effects);

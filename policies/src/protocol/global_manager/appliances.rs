@@ -13,7 +13,7 @@ use core::time::Duration;
 use super::{ConnectionId, Effect, GlobalManager};
 use crate::detection::{ApplianceVerdict, ApplianceWatch, BridgeVerdict};
 use crate::ids::EntityId;
-use crate::model::{Appliance, Liveness, Topology};
+use crate::model::{Appliance, ApplianceApi, Liveness, Topology};
 use crate::protocol::appliances::{
     ApplianceState, ApplianceStatus, ApplicationState, Reconfiguration, Served,
 };
@@ -93,6 +93,10 @@ impl Appliances {
                 topic: appliance.topic.clone(),
                 asked_for: shown.map_or_else(|| "state".to_string(), |(name, _)| name.clone()),
                 liveness: appliance.liveness.clone(),
+                address: match appliance.api {
+                    ApplianceApi::Http => appliance.address.clone(),
+                    ApplianceApi::Mqtt | ApplianceApi::Simulated | ApplianceApi::Program => None,
+                },
             })
         })
         .collect()
