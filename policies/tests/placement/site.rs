@@ -6,9 +6,9 @@ use std::time::Duration;
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::{
     ActuationClass, Appliance, ApplianceApi, Application, Binding, Broker, Channel,
-    CheckpointPolicy, Communication, Detection, DeviceModel, Durability, Element, Isolation, Lag,
-    Liveness, LocalStorage, LogChoice, Medium, OnExpired, PlacementRules, Resources, Role, Server,
-    Store, StoreKind, Substitution, Topology,
+    CheckpointPolicy, CommandMethod, Communication, Detection, DeviceModel, Durability, Element,
+    Isolation, Lag, Liveness, LocalStorage, LogChoice, Medium, OnExpired, PlacementRules,
+    Resources, Role, Server, Store, StoreKind, Substitution, Topology,
 };
 use lamplighter_policies::restart::RestartPolicy;
 
@@ -101,6 +101,8 @@ pub(crate) fn appliance() -> Appliance {
         substitution: Substitution::default(),
         essential: false,
         address: None,
+        method: CommandMethod::default(),
+        adapter: None,
     }
 }
 
