@@ -144,9 +144,10 @@ impl<'t> Network<'t> {
         Ways { reached, steps }
     }
 
-    /// For each place the least index of those that it is joined with: who has the same is joined.
+    /// For each place the least index of those that it is joined with over channels of at least `kbps`:
+    /// who has the same is joined.
     #[must_use]
-    pub fn islands(&self) -> Vec<usize> {
+    pub fn islands(&self, kbps: u32) -> Vec<usize> {
         let mut island: Vec<usize> = vec![usize::MAX; self.places.len()];
         for start in 0..self.places.len() {
             if island[start] != usize::MAX {
@@ -160,7 +161,9 @@ impl<'t> Network<'t> {
                     continue;
                 }
                 for hop in &self.hops[place] {
-                    if island[hop.to] == usize::MAX {
+                    let (_, channel) = self.channels[hop.channel];
+                    let carries = channel.bandwidth_kbps.is_none_or(|offered| offered >= kbps);
+                    if carries && island[hop.to] == usize::MAX {
                         island[hop.to] = start;
                         open.push(hop.to);
                     }

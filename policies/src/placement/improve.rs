@@ -15,6 +15,9 @@ const CLUSTER_MAX: usize = 12;
 /// How many fruitless rounds for each block end the search.
 const PATIENCE: usize = 40;
 
+/// To score so many blocks counts as one step.
+const BLOCKS_A_STEP: u64 = 8;
+
 /// One in so many placements of a repair takes the second best server.
 const SURPRISE: usize = 4;
 
@@ -27,7 +30,9 @@ pub(super) fn improve(
     reserve: u64,
 ) {
     descend(partial, open);
-    if open.len() < 2 {
+    let has_choice = |block: &usize| partial.instance.candidates(*block).len() > 1;
+    let is_complete = open.iter().all(|block| partial.at[*block].is_some());
+    if open.len() < 2 || is_complete && !open.iter().any(has_choice) {
         return;
     }
     let mut best = partial.score();
@@ -40,6 +45,7 @@ pub(super) fn improve(
             .collect();
         refill(partial, &cluster, random);
         let score = partial.score();
+        partial.spend(open.len() as u64 / BLOCKS_A_STEP);
         fruitless = if score < best { 0 } else { fruitless + 1 };
         if score <= best {
             best = score;

@@ -12,6 +12,7 @@ use core::cmp::Reverse;
 use super::problem::{AGENT_RESERVE, Problem, kbps_needed};
 use crate::ids::EntityId;
 use crate::model::{Binding, Element, Network, Resources, Ways};
+use crate::recovery::essential::{Importance, importance};
 
 /// How far a place is from a server to which there is no way.
 pub(super) const NO_WAY: u32 = u32::MAX;
@@ -225,7 +226,8 @@ impl<'p> Instance<'p> {
         ways.channels_to(target)
     }
 
-    fn rule_broken(&self, element: &EntityId, server: usize) -> Option<Hindrance> {
+    /// The rule of an element's own that a server breaks.
+    pub(super) fn rule_broken(&self, element: &EntityId, server: usize) -> Option<Hindrance> {
         let id = self.network.place(server);
         let barred = self.problem.barred.get(element);
         if barred.is_some_and(|servers| servers.contains(id)) {
@@ -258,6 +260,7 @@ impl<'p> Instance<'p> {
     fn add_blocks(&mut self) -> BTreeMap<&'p EntityId, usize> {
         let problem = self.problem;
         let groups = groups(problem);
+        let importance = importance(problem.topology);
         let mut block_of = BTreeMap::new();
         let mut found: BTreeMap<(&EntityId, Option<usize>), usize> = BTreeMap::new();
         for (id, element) in &problem.topology.elements {
@@ -272,7 +275,7 @@ impl<'p> Instance<'p> {
                 self.blocks.len() - 1
             });
             block_of.insert(id, block);
-            self.blocks[block].add(id, element, problem);
+            self.blocks[block].add(id, element, &importance[id], problem);
         }
         block_of
     }
@@ -379,16 +382,22 @@ impl<'p> Block<'p> {
         }
     }
 
-    fn add(&mut self, id: &'p EntityId, element: &Element, problem: &Problem<'_>) {
+    fn add(
+        &mut self,
+        id: &'p EntityId,
+        element: &Element,
+        importance: &Importance,
+        problem: &Problem<'_>,
+    ) {
         self.elements.push(id);
         let demand = amounts(element.demand);
         for (sum, amount) in self.demand.iter_mut().zip(demand) {
             *sum += amount;
         }
-        self.essential |= element.essential;
-        self.criticality = self.criticality.max(element.criticality);
+        self.essential |= importance.essential;
+        self.criticality = self.criticality.max(importance.criticality);
         self.may_move &= problem.movable.contains(id);
-        self.may_be_evicted &= problem.evictable.contains(id) && !element.essential;
+        self.may_be_evicted &= problem.evictable.contains(id) && !importance.essential;
     }
 }
 

@@ -19,11 +19,13 @@ mod random;
 mod reasons;
 mod repair;
 mod score;
+mod survey;
 
 use alloc::vec::Vec;
 
 pub use obstacle::{Filter, NoPlace, Obstacle, Resource, Shortage};
 pub use problem::{AGENT_RESERVE, Budget, Eviction, Move, Placement, Problem, kbps_needed};
+pub use survey::{hopeless, misplaced};
 
 use construct::{Outcome, construct};
 use instance::Instance;

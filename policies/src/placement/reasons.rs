@@ -24,7 +24,8 @@ pub(super) fn no_place(partial: &Partial<'_, '_>, block: usize) -> NoPlace {
     }
 }
 
-fn obstacle(
+/// What keeps a block from a server, in names.
+pub(super) fn obstacle(
     partial: &Partial<'_, '_>,
     block: usize,
     server: usize,

@@ -1,10 +1,14 @@
-//! Recovery of what cannot be started again: another appliance takes its place (paper, 4.2.4).
+//! What is done about failures (paper, 3.4 and 4.2.4).
 //!
-//! [`capability`] says what an appliance can do and whether another can do as much, [`substitution`]
+//! [`causality`] says what fails with what, [`essential`] how much an element matters, [`mod@decide`]
+//! what is done about all of it. Of appliances, [`capability`] says what an appliance can do and whether another can do as much, [`substitution`]
 //! who takes the place of whom, [`translation`] how what was said to the one is said to the other,
 //! [`question`] which of its reports says what an appliance shows.
 
 pub mod capability;
+pub mod causality;
+pub mod decide;
+pub mod essential;
 pub mod question;
 mod ranking;
 pub mod substitution;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::{PlacementRules, Topology};
 use lamplighter_policies::placement::{Budget, Eviction, Filter, Move, Placement, Problem, place};
+use lamplighter_policies::recovery::essential::importance;
 use proptest::prelude::*;
 
 use crate::dice::{Size, site};
@@ -209,12 +210,10 @@ proptest! {
             let places = site.elements.keys().map(of).collect();
             let left = without(&site, server, &problem.fixed);
             prop_assert_eq!(Oracle::new(&left).broken(&places), None);
-            let rank = |id: &EntityId| {
-                let known = &site.elements[id];
-                (known.essential, known.criticality)
-            };
+            let importance = importance(&site);
+            let rank = |id: &EntityId| (importance[id].essential, importance[id].criticality);
             for (id, eviction) in &placement.evicted {
-                prop_assert!(!site.elements[id].essential);
+                prop_assert!(!rank(id).0);
                 prop_assert!(rank(id) < rank(&eviction.for_the_sake_of));
             }
             for (id, at) in &problem.fixed {

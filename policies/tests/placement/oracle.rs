@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lamplighter_policies::ids::EntityId;
-use lamplighter_policies::model::{Binding, Topology};
+use lamplighter_policies::model::{Binding, Element, Topology};
 use lamplighter_policies::placement::kbps_needed;
 
 /// Where each element is; `None` is nowhere.
@@ -22,6 +22,8 @@ struct Map {
 
 pub(crate) struct Oracle<'t> {
     site: &'t Topology,
+    /// Whether each element is essential, and how critical, by all who need it.
+    matters: BTreeMap<EntityId, (bool, u8)>,
     maps: BTreeMap<u32, Map>,
 }
 
@@ -29,8 +31,20 @@ impl<'t> Oracle<'t> {
     pub(crate) fn new(site: &'t Topology) -> Self {
         let needs: Vec<u32> = site.bindings.values().map(kbps_needed).collect();
         let maps = needs.into_iter().map(|kbps| (kbps, Map::new(site, kbps)));
+        let own = |(id, it): (&EntityId, &Element)| (id.clone(), (it.essential, it.criticality));
+        let mut matters: BTreeMap<_, _> = site.elements.iter().map(own).collect();
+        for _ in 0..site.elements.len() {
+            for binding in site.bindings.values() {
+                let above = matters[&binding.from];
+                let to = binding.to.as_ref().and_then(|to| matters.get_mut(to));
+                if let Some(to) = to {
+                    *to = (to.0 || above.0, to.1.max(above.1));
+                }
+            }
+        }
         Self {
             site,
+            matters,
             maps: maps.collect(),
         }
     }
@@ -107,9 +121,9 @@ impl<'t> Oracle<'t> {
         // Who must be together is left out together, and counts once.
         for group in self.groups() {
             if places[&group[0]].is_none() {
-                let known = group.iter().map(|id| &self.site.elements[id]);
-                essential += u64::from(known.clone().any(|it| it.essential));
-                lost += known.map(|it| u64::from(it.criticality)).max().unwrap_or(0) + 1;
+                let known = group.iter().map(|id| self.matters[id]);
+                essential += u64::from(known.clone().any(|it| it.0));
+                lost += known.map(|it| u64::from(it.1)).max().unwrap_or(0) + 1;
             }
         }
         let latency = |binding: &Binding| {
@@ -195,11 +209,11 @@ impl<'t> Oracle<'t> {
     fn lost_so_far(&self, groups: &[Vec<EntityId>], places: &Places) -> (u64, u64) {
         let lost = groups.iter().filter(|group| places[&group[0]].is_none());
         let of = |group: &Vec<EntityId>| {
-            let known = group.iter().map(|id| &self.site.elements[id]);
-            let essential = u64::from(known.clone().any(|it| it.essential));
+            let known = group.iter().map(|id| self.matters[id]);
+            let essential = u64::from(known.clone().any(|it| it.0));
             (
                 essential,
-                known.map(|it| u64::from(it.criticality)).max().unwrap_or(0) + 1,
+                known.map(|it| u64::from(it.1)).max().unwrap_or(0) + 1,
             )
         };
         lost.map(of)
