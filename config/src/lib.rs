@@ -26,7 +26,8 @@ use lamplighter_policies::model::Topology;
 use diagnostics::Faults;
 pub use diagnostics::{Code, Diagnostics, FAULTS_MAX, Fault, Severity};
 pub use explained::{
-    ApplianceExplained, Candidate, Explained, FlowExplained, PropertyExplained, explain,
+    ApplianceExplained, Candidate, Explained, FlowExplained, LossExplained, Outcome,
+    PropertyExplained, explain,
 };
 pub use file::{BINDINGS_MAX, ENTRIES_MAX, FILE_BYTES_MAX};
 pub use secret::{Secret, SecretError, read_secret};

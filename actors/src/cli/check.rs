@@ -12,7 +12,7 @@ pub(super) struct Check {
     /// The topology, a TOML file
     file: PathBuf,
     /// Say what follows from it and why: who saves what, what repeating a command does, who could take
-    /// whose place
+    /// whose place, who would go where if a server were lost
     #[arg(long)]
     explain: bool,
     /// For programs: the explanation as one JSON object instead of tables

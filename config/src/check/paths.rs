@@ -1,18 +1,17 @@
 //! A binding between two places has a path of channels that carries it (V08).
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lamplighter_policies::ids::EntityId;
-use lamplighter_policies::model::{Binding, Channel, Topology};
+use lamplighter_policies::model::{Binding, Network, Topology, Ways};
+use lamplighter_policies::placement::kbps_needed;
 
 use crate::diagnostics::{Code, Fault, Faults, Severity};
 use crate::resolve::Places;
 use crate::values::show;
 
 /// How many channel ends all searches together may look at.
-const STEPS_MAX: usize = 2_000_000;
+const STEPS_MAX: u64 = 2_000_000;
 
 pub(super) fn check(topology: &Topology, places: &Places, faults: &mut Faults) {
     let crossing = crossing(topology);
@@ -29,7 +28,7 @@ pub(super) fn check(topology: &Topology, places: &Places, faults: &mut Faults) {
         );
         return;
     }
-    let network = Network::new(topology);
+    let network = Network::new(topology, &BTreeSet::new());
     let mut load: BTreeMap<&EntityId, u64> = BTreeMap::new();
     let mut steps = 0;
     for ((source, kbps), bindings) in &crossing {
@@ -44,7 +43,11 @@ pub(super) fn check(topology: &Topology, places: &Places, faults: &mut Faults) {
             );
             break;
         }
-        let reached = network.reach(source, *kbps, &mut steps);
+        let Some(index) = network.index(source) else {
+            continue;
+        };
+        let ways = network.ways(index, *kbps);
+        steps += ways.steps();
         for (id, binding) in bindings {
             let route = Route {
                 id,
@@ -52,7 +55,7 @@ pub(super) fn check(topology: &Topology, places: &Places, faults: &mut Faults) {
                 source,
                 kbps: *kbps,
             };
-            route.check(topology, &network, &reached, (places, faults), &mut load);
+            route.check(topology, &network, &ways, (places, faults), &mut load);
         }
     }
     for (channel, kbps) in load {
@@ -79,7 +82,7 @@ fn crossing(topology: &Topology) -> Crossing<'_> {
         if let (Some(source), Some(target)) = (source, target)
             && source != target
         {
-            let kbps = binding.bandwidth_kbps_min.unwrap_or(0);
+            let kbps = kbps_needed(binding);
             crossing
                 .entry((source, kbps))
                 .or_default()
@@ -110,15 +113,16 @@ impl<'t> Route<'t> {
         &self,
         topology: &'t Topology,
         network: &Network<'t>,
-        reached: &Reached<'t>,
+        ways: &Ways,
         (places, faults): (&Places, &mut Faults),
         load: &mut BTreeMap<&'t EntityId, u64>,
     ) {
         let (id, source) = (self.id, self.source);
-        let Some(target) = end_place(topology, self.binding) else {
+        let target = end_place(topology, self.binding);
+        let Some((target, index)) = target.and_then(|it| Some((it, network.index(it)?))) else {
             return;
         };
-        let Some(latency) = network.latency(reached, target) else {
+        let Some(latency) = ways.latency(index) else {
             let needs = match self.kbps {
                 0 => String::new(),
                 kbps => format!(" of at least {kbps} kbit/s"),
@@ -140,94 +144,10 @@ impl<'t> Route<'t> {
             faults.add(fault.cure("place the ends nearer, or allow more `max_latency_ms`"));
         }
         if self.kbps > 0 {
-            for channel in network.channels_to(reached, target) {
+            for channel in ways.channels_to(index) {
+                let (channel, _) = network.channels()[channel];
                 *load.entry(channel).or_default() += u64::from(self.kbps);
             }
         }
-    }
-}
-
-/// Who is next to whom, and over which channel; places by index.
-struct Network<'t> {
-    indices: BTreeMap<&'t EntityId, usize>,
-    is_server: Vec<bool>,
-    next: Vec<Vec<(usize, &'t EntityId, &'t Channel)>>,
-}
-
-/// For each place how long the way there takes and its last hop, place and channel; `None` where
-/// there is no way.
-type Reached<'t> = Vec<Option<(Duration, Option<(usize, &'t EntityId)>)>>;
-
-impl<'t> Network<'t> {
-    fn new(topology: &'t Topology) -> Self {
-        let servers = topology.servers.keys().map(|id| (id, true));
-        let appliances = topology.appliances.keys().map(|id| (id, false));
-        let places: Vec<_> = servers.chain(appliances).collect();
-        let indices: BTreeMap<_, _> = places.iter().enumerate().map(|(i, it)| (it.0, i)).collect();
-        let mut next = vec![Vec::new(); places.len()];
-        for (id, channel) in &topology.channels {
-            for (one, other) in &channel.ends {
-                if let (Some(one), Some(other)) = (indices.get(one), indices.get(other)) {
-                    next[*one].push((*other, id, channel));
-                    next[*other].push((*one, id, channel));
-                }
-            }
-        }
-        let is_server = places.iter().map(|(_, is_server)| *is_server).collect();
-        Self {
-            indices,
-            is_server,
-            next,
-        }
-    }
-
-    /// The fastest ways from a place over channels of enough bandwidth (Dijkstra). A channel of
-    /// unknown latency counts as immediate, one of unknown bandwidth as wide enough.
-    fn reach(&self, source: &EntityId, kbps: u32, steps: &mut usize) -> Reached<'t> {
-        let mut reached: Reached<'t> = vec![None; self.next.len()];
-        let Some(source) = self.indices.get(source).copied() else {
-            return reached;
-        };
-        reached[source] = Some((Duration::ZERO, None));
-        let mut queue = BinaryHeap::from([Reverse((Duration::ZERO, source))]);
-        while let Some(Reverse((latency, place))) = queue.pop() {
-            // What is behind an appliance is not reached through it.
-            let passes = place == source || self.is_server[place];
-            let stale = reached[place].is_some_and(|(best, _)| best < latency);
-            if !passes || stale {
-                continue;
-            }
-            for (to, id, channel) in &self.next[place] {
-                *steps += 1;
-                if channel.bandwidth_kbps.is_some_and(|offered| offered < kbps) {
-                    continue;
-                }
-                let total = latency.saturating_add(channel.latency.unwrap_or_default());
-                if reached[*to].is_none_or(|(best, _)| total < best) {
-                    reached[*to] = Some((total, Some((place, id))));
-                    queue.push(Reverse((total, *to)));
-                }
-            }
-        }
-        reached
-    }
-
-    /// How long the fastest way to a place takes.
-    fn latency(&self, reached: &Reached<'t>, target: &EntityId) -> Option<Duration> {
-        let index = self.indices.get(target)?;
-        reached[*index].map(|(latency, _)| latency)
-    }
-
-    /// The channels of the fastest way to a place, each once.
-    fn channels_to(&self, reached: &Reached<'t>, target: &EntityId) -> Vec<&'t EntityId> {
-        let mut channels = Vec::new();
-        let mut at = self.indices.get(target).copied();
-        while let Some((_, Some((before, channel)))) = at.and_then(|index| reached[index]) {
-            channels.push(channel);
-            at = Some(before);
-        }
-        channels.sort_unstable();
-        channels.dedup();
-        channels
     }
 }

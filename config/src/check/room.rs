@@ -3,17 +3,11 @@
 use std::collections::BTreeMap;
 
 use lamplighter_policies::ids::EntityId;
-use lamplighter_policies::model::{Resources, Topology};
+use lamplighter_policies::model::Topology;
+use lamplighter_policies::placement::AGENT_RESERVE;
 
 use crate::diagnostics::{Code, Fault, Faults};
 use crate::resolve::Places;
-
-/// What the fog agent and its backup need of every server.
-pub(crate) const AGENT_RESERVE: Resources = Resources {
-    cpu_milli: 100,
-    ram_mb: 64,
-    disk_mb: 0,
-};
 
 #[derive(Default)]
 struct Sum {

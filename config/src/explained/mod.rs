@@ -1,8 +1,10 @@
 //! What follows from a topology and why: who saves what, what a command does when it is repeated,
-//! who could take whose place (paper, 3.2, 4.2.1 and 4.2.4). Asked before anything fails.
+//! who could take whose place, who would go where (paper, 3.2, 4.2.1 and 4.2.4). Asked before anything
+//! fails.
 
 mod devices;
 mod flows;
+mod losses;
 mod page;
 
 use lamplighter_policies::ids::EntityId;
@@ -19,6 +21,30 @@ pub struct Explained {
     pub flows: Vec<FlowExplained>,
     /// Every appliance.
     pub appliances: Vec<ApplianceExplained>,
+    /// What would become of everything if one server were lost, for each server.
+    pub losses: Vec<LossExplained>,
+}
+
+/// What the loss of one server would lead to.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LossExplained {
+    /// Which server.
+    pub server: EntityId,
+    /// What would become of each element and appliance that it concerns.
+    pub outcomes: Vec<Outcome>,
+    /// `whole`, `degraded` or `failed`.
+    pub application: String,
+    /// Why it would not be whole, in words.
+    pub because: Vec<String>,
+}
+
+/// What would become of one entity.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Outcome {
+    /// Which.
+    pub entity: EntityId,
+    /// What, in words.
+    pub becomes: String,
 }
 
 /// How one flow is saved, and how long what it carries may act.
@@ -115,6 +141,7 @@ pub fn explain(topology: &Topology) -> Explained {
         application: topology.application.name.clone(),
         flows: flows::explain(topology),
         appliances: devices::explain(topology),
+        losses: losses::explain(topology),
     }
 }
 

@@ -5,17 +5,24 @@ use std::collections::BTreeMap;
 use lamplighter_policies::model::{ActuationClass, OnExpired};
 use lamplighter_policies::state_saving::{Site, Strategy, Timing};
 
-use super::{ApplianceExplained, Explained, FlowExplained};
+use super::{ApplianceExplained, Explained, FlowExplained, LossExplained};
 use crate::table::{counted, section, table};
 
 /// How wide a reason is before it goes on in the next line.
 const REASON_COLUMNS: usize = 56;
+
+/// How wide an outcome is before it goes on in the next line.
+const LOSS_COLUMNS: usize = 72;
+
+/// How many outcomes of one loss are shown.
+const OUTCOMES_MAX: usize = 12;
 
 pub(super) fn page(explained: &Explained) -> String {
     let Explained {
         application,
         flows,
         appliances,
+        losses,
     } = explained;
     let mut page = format!(
         "application {application}: {}, {}\n",
@@ -51,6 +58,11 @@ pub(super) fn page(explained: &Explained) -> String {
         &mut page,
         "who would take the place of an appliance that failed alone",
         &substitutes(appliances),
+    );
+    section(
+        &mut page,
+        "what would become of everything if one server were lost",
+        &lost(losses),
     );
     page
 }
@@ -235,6 +247,40 @@ fn substitutes(appliances: &[ApplianceExplained]) -> Vec<Vec<String>> {
         rows
     });
     table(["appliance", "substitute", "why"], rows)
+}
+
+/// Under the server: what becomes of each entity, then of the application.
+fn lost(losses: &[LossExplained]) -> Vec<Vec<String>> {
+    let rows = losses.iter().flat_map(|loss| {
+        let LossExplained {
+            server,
+            outcomes,
+            application,
+            because,
+        } = loss;
+        let mut rows = vec![vec![format!(
+            "without {server} the application is {application}"
+        )]];
+        let mut row = |who: &str, what: &str| {
+            let mut who = who;
+            for (line, _) in wrapped(what, LOSS_COLUMNS) {
+                rows.push(vec![format!("  {who}"), line]);
+                who = "";
+            }
+        };
+        let more = outcomes.len().saturating_sub(OUTCOMES_MAX);
+        for outcome in outcomes.iter().take(OUTCOMES_MAX) {
+            row(outcome.entity.as_str(), &outcome.becomes);
+        }
+        if more > 0 {
+            row("…", &format!("and {more} more"));
+        }
+        for reason in because.iter().take(OUTCOMES_MAX) {
+            row("because", reason);
+        }
+        rows
+    });
+    table(["  who", "what becomes of it"], rows)
 }
 
 /// A text in lines, each with whether it goes on from the one before.

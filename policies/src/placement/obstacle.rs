@@ -155,6 +155,13 @@ impl fmt::Display for NoPlace {
         let Some((server, obstacle)) = self.nearest() else {
             return f.write_str("no server takes elements");
         };
+        // These two are the same whichever server is asked.
+        if let Obstacle::Pinned(to) = obstacle {
+            return write!(f, "it is pinned to {to}, which is not there");
+        }
+        if *obstacle == Obstacle::Contradiction {
+            return write!(f, "{obstacle}");
+        }
         write!(f, "{}: {server} {obstacle}", self.filter())?;
         let others = self.servers.iter().filter(|(id, _)| id != server);
         for (server, obstacle) in others.clone().take(SERVERS_TOLD_MAX - 1) {
@@ -172,7 +179,7 @@ impl fmt::Display for Filter {
         f.write_str(match self {
             Self::Servers => "no server takes elements",
             Self::Barred => "it failed on each server that could host it",
-            Self::Pinned => "its server is not there, and it is pinned to it",
+            Self::Pinned => "it is pinned to a server that is not there",
             Self::Architecture => "no server has its architecture",
             Self::Labels => "no server has its labels",
             Self::Zone => "no server is in its zones",
@@ -188,7 +195,7 @@ impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Contradiction => {
-                f.write_str("cannot help: it must be with an element and apart from the same")
+                f.write_str("by way of others it must be with an element and apart from it")
             }
             Self::Barred => f.write_str("is where it failed"),
             Self::Pinned(server) => write!(f, "is not {server}, to which it is pinned"),

@@ -191,8 +191,7 @@ fn a_pinned_element_waits_for_its_server_and_one_that_failed_somewhere_goes_else
     let placement = place(&problem, Budget::FAILOVER);
     let expected = (
         Filter::Pinned,
-        "its server is not there, and it is pinned to it: two is not one, to which it is pinned"
-            .to_owned(),
+        "it is pinned to one, which is not there".to_owned(),
     );
     assert_eq!(why(&placement, "a"), expected);
 
