@@ -21,6 +21,9 @@ use tokio::time::{Instant, timeout};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_relay");
 
+/// The relay does not return from the twentieth number after it, the first time that it sees that.
+const BEFORE_TRAP: u32 = 2_000_000;
+
 /// One event of each source in this time.
 const PERIOD: Duration = Duration::from_millis(20);
 
@@ -48,6 +51,28 @@ async fn a_poison_message_becomes_a_dead_letter_and_everything_else_goes_on() {
             .is_some_and(|report| report.dead_letters == 1)
     };
     application.element("relay", buried).await;
+    let said = load.stop().await;
+    outside.has_exactly(&said, &application).await;
+    application.stop().await;
+}
+
+#[tokio::test]
+async fn a_host_whose_handler_does_not_return_is_replaced_and_nothing_is_lost() {
+    let application = Application::start(PROGRAM, &topology("embedded", EMBEDDED)).await;
+    let outside = Outside::connect(&application.broker).await;
+    let stuck = application.element("relay", is_running).await.pid;
+    let load = outside.load(BEFORE_TRAP);
+    let replaced = |relay: &ElementStatus| is_running(relay) && relay.pid != stuck;
+    let replaced = application.element("relay", replaced).await;
+    let cause = replaced
+        .last_failure
+        .as_ref()
+        .map(|failure| failure.cause.clone());
+    assert!(
+        cause.clone().is_some_and(|cause| cause.contains("71")),
+        "{cause:?}"
+    );
+    tokio::time::sleep(PERIOD * 10).await;
     let said = load.stop().await;
     outside.has_exactly(&said, &application).await;
     application.stop().await;
@@ -139,6 +164,7 @@ kind = "Relay"
 server = "pc"
 checkpoint = {{ every = 40, interval = "1s" }}
 restart = {{ max = 10000, backoff = "1ms..5ms" }}
+handler_within = "500ms"
 [elements.collector]
 kind = "Collector"
 server = "pc"

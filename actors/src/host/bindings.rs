@@ -88,6 +88,20 @@ pub(super) fn start_adapters(
     Ok(())
 }
 
+/// What a cell hears first that is made anew: its connection outlives it and tells only of what is new.
+pub(super) fn known(mqtt: Option<&Mqtt>) -> Vec<Input> {
+    let state = mqtt.map(|mqtt| mqtt.state().borrow().clone());
+    match state {
+        Some(ConnectionState::Connected { .. }) => vec![Input::Connected],
+        Some(
+            ConnectionState::Connecting { .. }
+            | ConnectionState::TakenOver
+            | ConnectionState::Stopped,
+        )
+        | None => Vec::new(),
+    }
+}
+
 /// Tells the cell of every new connection.
 async fn follow_connection(
     mut state: tokio::sync::watch::Receiver<ConnectionState>,
@@ -133,7 +147,7 @@ async fn take_asides(
                     shown = words.shown(&shown);
                 }
                 let now = clock::monotonic();
-                if let Some(question) = body.asking.get_mut(&report.link) {
+                if let Some((_, question)) = body.asking.get_mut(&report.link) {
                     question.heard(now, shown);
                     conclude(&mut body, &report.link, now, &role);
                 }
@@ -166,5 +180,22 @@ async fn bury_unusable(body: &Rc<RefCell<Body>>, around: &Surroundings, unusable
         && let Err(error) = around.store.bury(&fence, letter.encode()).await
     {
         tracing::error!(%element, %error, "a dead letter is only in this trace");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::host::deaf_broker::connected;
+
+    #[tokio::test]
+    async fn a_cell_that_is_made_anew_hears_that_its_connection_stands() {
+        assert_eq!(known(None), []);
+        let mqtt = connected().await;
+        assert_eq!(known(Some(&mqtt)), [Input::Connected]);
+        mqtt.disconnect(Duration::from_secs(1)).await;
+        assert_eq!(known(Some(&mqtt)), []);
     }
 }

@@ -7,6 +7,8 @@ mod actuating;
 mod adapters;
 mod bindings;
 mod body;
+#[cfg(test)]
+mod deaf_broker;
 mod direct;
 mod ending;
 mod folding;
@@ -382,7 +384,8 @@ impl Host<'_> {
         };
         let body = Rc::new(RefCell::new(body));
         let progress = Progress::new(id.clone());
-        watchdog::watch(progress.clone()).map_err(|e| format!("cannot watch its progress: {e}"))?;
+        watchdog::watch(progress.clone(), spec.element.handler_within)
+            .map_err(|e| format!("cannot watch its progress: {e}"))?;
         let store = LocalFirst::new(store, self.local_log(&spec, &clock), spec.saving);
         let around = Surroundings {
             spec: Rc::new(spec),
@@ -467,7 +470,7 @@ fn start_cell(body: &Rc<RefCell<Body>>, around: &Surroundings) -> Role<Input> {
         Incarnation {
             machine: Cell::new(settings.clone()),
             performer,
-            first: Vec::new(),
+            first: bindings::known(body.borrow().mqtt.as_ref()),
         }
     };
     let escalate = move |escalated: crate::shell::Escalated| {

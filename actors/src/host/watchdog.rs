@@ -12,9 +12,6 @@ use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::time::Monotonic;
 use lamplighter_runtime::clock;
 
-/// How long a handler may take. A handler computes; what waits belongs into an adapter.
-pub(super) const HANDLER_WITHIN: Duration = Duration::from_secs(10);
-
 /// How the process ends when a handler did not return in time.
 pub(super) const EXIT_HUNG: i32 = 71;
 
@@ -60,13 +57,14 @@ impl Progress {
     }
 }
 
-/// Watches an element from a thread of its own, for as long as the process lives.
-pub(super) fn watch(progress: Progress) -> std::io::Result<()> {
+/// Watches an element from a thread of its own, for as long as the process lives: each of its handlers
+/// has to return within this time.
+pub(super) fn watch(progress: Progress, within: Duration) -> std::io::Result<()> {
     let look = move || {
         loop {
             // Nothing signals that nothing happens; this looks four times per limit.
-            std::thread::sleep(HANDLER_WITHIN / 4);
-            if let Some(hung) = progress.hung(clock::monotonic(), HANDLER_WITHIN) {
+            std::thread::sleep(within / 4);
+            if let Some(hung) = progress.hung(clock::monotonic(), within) {
                 writeln!(
                     std::io::stderr(),
                     "{hung}; this process ends and another takes over"

@@ -1,6 +1,6 @@
 //! `[elements]` and `[bindings]` as written.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use lamplighter_policies::model::{
@@ -22,6 +22,10 @@ use crate::values::{
 
 /// How many inputs wait at most unless the author says otherwise.
 const MAILBOX_DEFAULT: u32 = 1_024;
+/// How long one call of an author's code may take: it computes; what waits belongs into an adapter.
+const HANDLER_WITHIN_DEFAULT: Duration = Duration::from_secs(10);
+const HANDLER_WITHIN_RANGE: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(3_600);
 
 /// How often an input is tried unless the author says otherwise.
 const ATTEMPTS_DEFAULT: u32 = 2;
@@ -148,6 +152,9 @@ pub(super) fn element(item: &Item<'_>, faults: &mut Faults) -> Option<ElementWri
             .unwrap_or_default(),
         lag: table.optional("max_lag", lag).unwrap_or_default(),
         placement: PlacementRules::default(),
+        handler_within: table
+            .optional("handler_within", duration(HANDLER_WITHIN_RANGE))
+            .unwrap_or(HANDLER_WITHIN_DEFAULT),
     };
     let written = ElementWritten {
         element,

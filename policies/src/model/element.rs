@@ -47,6 +47,8 @@ pub struct Element {
     pub lag: Lag,
     /// Which servers may host it, besides what they must offer.
     pub placement: PlacementRules,
+    /// How long one call of its code may take; at least 100 ms. After that its process ends.
+    pub handler_within: Duration,
 }
 
 /// Which servers may host an element (paper, 4.2.4: physical and logical constraints).

@@ -184,6 +184,7 @@ mod tests {
             on_expired: OnExpired::Absorb,
             lag: Lag::default(),
             placement: PlacementRules::default(),
+            handler_within: core::time::Duration::from_secs(10),
         }
     }
 

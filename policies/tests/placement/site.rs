@@ -53,6 +53,7 @@ pub(crate) fn element(demand: Resources) -> Element {
         durability: Durability::Required,
         on_expired: OnExpired::Absorb,
         lag: Lag::default(),
+        handler_within: std::time::Duration::from_secs(10),
         placement: PlacementRules::default(),
     }
 }

@@ -89,6 +89,7 @@ pub(super) fn element(criticality: u8) -> Element {
         on_expired: OnExpired::Absorb,
         lag: Lag::default(),
         placement: PlacementRules::default(),
+        handler_within: std::time::Duration::from_secs(10),
     }
 }
 
