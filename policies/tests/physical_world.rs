@@ -12,9 +12,10 @@ use std::collections::BTreeMap;
 
 use lamplighter_policies::model::{ActuationClass, Value};
 use lamplighter_policies::physical_world::Position;
+use lamplighter_policies::time::WallClock;
 
 use device::Device;
-use house::{House, Newest};
+use house::{House, Newest, counts_by_itself, timer_of};
 
 /// How many houses one run of the test tells; each has up to eight crashes.
 const HOUSES: u64 = 1_000;
@@ -30,6 +31,9 @@ struct Seen {
     irreversible_repeated: usize,
     acknowledged_lost: usize,
     not_final: usize,
+    sent_unsure: usize,
+    uncounted: usize,
+    timers_lost: usize,
 }
 
 fn expired_actuated(device: &Device) -> usize {
@@ -37,15 +41,46 @@ fn expired_actuated(device: &Device) -> usize {
     device.trace.iter().filter(expired).count()
 }
 
-fn irreversible_repeated(device: &Device) -> usize {
-    if device.class != ActuationClass::Irreversible {
-        return 0;
-    }
+/// Whoever does it: what counts by itself is done once by a device and the one in its place together.
+fn irreversible_repeated(house: &House) -> usize {
     let mut times: BTreeMap<Position, usize> = BTreeMap::new();
-    for deed in &device.trace {
+    let counting = house.devices.iter().filter(|it| counts_by_itself(it));
+    for deed in counting.flat_map(|device| &device.trace) {
         *times.entry(deed.command.position).or_default() += 1;
     }
     times.values().filter(|times| **times > 1).count()
+}
+
+/// What counts by itself and holds is done, or a person knows that nobody knows, or nobody is there.
+fn uncounted(house: &House) -> usize {
+    let away = (0..house.devices.len() / 2).any(|at| house.serving(at).is_none());
+    let deeds = house.devices.iter().flat_map(|device| &device.trace);
+    let done: Vec<Position> = deeds.map(|deed| deed.command.position).collect();
+    let unknown = house.unknown();
+    let known = |at: &&Position| done.contains(at) || unknown.contains(at);
+    let missing = house.counted.iter().filter(|at| !known(at));
+    missing
+        .filter(|_| !away && !house.shows_some_unknown())
+        .count()
+}
+
+/// What warns people, and what is to be done by a key until an end that has not come, is done by
+/// whoever serves at the end; `None` where it need not be.
+fn still_asked<'a>(house: &'a House, at: usize, newest: &'a Newest) -> Option<&'a Value> {
+    let device = &house.devices[at];
+    let Newest::Commanded {
+        value, expires_at, ..
+    } = newest
+    else {
+        return None;
+    };
+    let holds = expires_at.is_none_or(|end| house.now().wall < end);
+    let asked = match device.class {
+        ActuationClass::Alarm => true,
+        ActuationClass::Keyed => expires_at.is_some() && !device.accumulates,
+        ActuationClass::Set | ActuationClass::Delta | ActuationClass::Irreversible => false,
+    };
+    (asked && holds).then_some(value)
 }
 
 /// A process that recovered tells a device of which only the newest counts one thing at most.
@@ -65,21 +100,24 @@ fn intermediate_shown(device: &Device) -> usize {
 /// One command at a time is on its way to a device, so a crash leaves one in doubt at most.
 fn needlessly_unknown(house: &House) -> usize {
     let crashes = usize::try_from(house.crashes).expect("few");
+    let by_key = house.devices.iter().filter(|it| it.accumulates);
+    if by_key.count() > 0 {
+        // Only its device knows a key, so all that waited for it is in doubt when another takes over.
+        return 0;
+    }
     house
         .unknown
         .len()
-        .saturating_sub(crashes * house.devices.len())
+        .saturating_sub(crashes * house.devices.len() + house.misfortunes.hand_overs)
 }
 
 /// A command that holds is shown, and one that held goes back where the device's model says so.
-fn is_final(device: &Device, newest: &Newest) -> bool {
+fn is_final(device: &Device, newest: &Newest, now: WallClock) -> bool {
     let shows = device.shows.get(device.property);
     match newest {
         Newest::Commanded {
-            value,
-            expires_at: None,
-            ..
-        } => shows == Some(value),
+            value, expires_at, ..
+        } if expires_at.is_none_or(|end| now < end) => shows == Some(value),
         Newest::Commanded { .. } if device.reverts => shows == Some(&Value::Integer(0)),
         Newest::Commanded { .. } | Newest::Touched { .. } => true,
     }
@@ -91,10 +129,21 @@ fn lived(seed: u64) -> Seen {
     let events: Vec<u8> = (1..=house.events).collect();
     let count = |of: fn(&Device) -> usize| house.devices.iter().map(of).sum();
     let not_final = house.newest.iter().filter(|(at, newest)| {
-        let device = &house.devices[**at];
-        device.class == ActuationClass::Set && !is_final(device, newest)
+        let Some(serving) = house.serving(**at) else {
+            return false;
+        };
+        let device = &house.devices[serving];
+        let asked = still_asked(&house, **at, newest);
+        let shows = device.shows.get(device.property);
+        device.class == ActuationClass::Set && !is_final(device, newest, house.now().wall)
+            || asked.is_some_and(|value| shows != Some(value))
     });
-    let commands = house.state().iter().filter(|n| **n < 100);
+    let set = (1..=house.events).filter_map(timer_of);
+    let timers_lost = set.filter(|timer| {
+        let fired = house.state().iter().filter(|n| *n == timer);
+        fired.count() != 1
+    });
+    let commands = house.state().iter().filter(|n| **n <= house.events);
     let touches = house.state().iter().filter(|n| **n >= 100);
     let lost = usize::from(!commands.eq(&events)) + usize::from(house.touches) - touches.count();
     Seen {
@@ -104,9 +153,12 @@ fn lived(seed: u64) -> Seen {
         needlessly_unknown: needlessly_unknown(&house),
         expired_actuated: count(expired_actuated),
         intermediate_shown: count(intermediate_shown),
-        irreversible_repeated: count(irreversible_repeated),
+        irreversible_repeated: irreversible_repeated(&house),
         acknowledged_lost: lost + house.unacknowledged(),
         not_final: not_final.count(),
+        sent_unsure: house.misfortunes.sent_unsure,
+        uncounted: uncounted(&house),
+        timers_lost: timers_lost.count(),
     }
 }
 

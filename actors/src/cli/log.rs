@@ -328,11 +328,13 @@ mod tests {
                     position,
                     attempt: 0,
                     counter: None,
+                    handed_over: 0,
                 }]),
                 Record::Done(vec![Settled {
                     link,
                     lane: Lane::Queued,
                     position,
+                    handed_over: 0,
                 }]),
                 Record::Lost(Lost {
                     lineage: 2,

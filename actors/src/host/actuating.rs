@@ -36,7 +36,13 @@ pub(super) const UNKNOWN: &str = "it was being sent when the element or its conn
                        was carried out, and it is not repeated unless a person says `redo`";
 
 impl Performer {
-    pub(super) fn actuate(&self, link: String, command: &Command, role: &Role<Input>) {
+    pub(super) fn actuate(
+        &self,
+        link: String,
+        command: &Command,
+        sending: u64,
+        role: &Role<Input>,
+    ) {
         let topics = self.body.borrow().devices.get(&link).cloned();
         let properties = self.in_words_of(topics.as_ref(), &link, &command.properties);
         let payload = json::of_command(&properties);
@@ -45,6 +51,7 @@ impl Performer {
             return role.tell(Input::Settled {
                 link,
                 position: command.position,
+                sending,
             });
         };
         let id = EventId {
@@ -52,7 +59,7 @@ impl Performer {
             position: command.position,
         };
         if let Some(adapter) = &topics.adapter {
-            return self.adapt(link, adapter, id, command, &payload, role);
+            return self.adapt(link, adapter, (id, sending), command, &payload, role);
         }
         let publish = Publish {
             leaves_within: Some(self.leaves_within()),
@@ -66,7 +73,7 @@ impl Performer {
         };
         let body = self.body.borrow();
         let Some(mqtt) = &body.mqtt else {
-            return role.tell(Input::Returned { link });
+            return role.tell(Input::Returned { link, sending });
         };
         let publication = mqtt.publish(&topics.command, payload, publish);
         let (role, position) = (role.clone(), command.position);
@@ -76,7 +83,7 @@ impl Performer {
                 Ok(publication) => publication.await,
                 Err(error) => Err(error),
             };
-            role.tell(settled(link, position, outcome));
+            role.tell(settled(link, (position, sending), outcome));
         });
     }
 
@@ -85,7 +92,7 @@ impl Performer {
         &self,
         link: String,
         adapter: &EntityId,
-        id: EventId,
+        (id, sending): (EventId, u64),
         command: &Command,
         payload: &[u8],
         role: &Role<Input>,
@@ -105,14 +112,14 @@ impl Performer {
         let carrying = {
             let body = self.body.borrow();
             let Some(adapters) = &body.adapters else {
-                return role.tell(Input::Returned { link });
+                return role.tell(Input::Returned { link, sending });
             };
             adapters.carry_out(adapter, command)
         };
         let role = role.clone();
         actix_rt::spawn(async move {
             let outcome = carrying.await;
-            role.tell(carried_out(link, position, once, outcome));
+            role.tell(carried_out(link, (position, sending), once, outcome));
         });
     }
 
@@ -151,14 +158,24 @@ impl Performer {
     }
 
     /// Asks an appliance what it shows; its report arrives on its topic.
-    pub(super) fn compare(&self, link: String, properties: Vec<String>, role: &Role<Input>) {
+    pub(super) fn compare(
+        &self,
+        link: String,
+        number: u64,
+        properties: Vec<String>,
+        role: &Role<Input>,
+    ) {
         let topics = self.body.borrow().devices.get(&link).cloned();
         if let Some(adapter) = topics.as_ref().and_then(|topics| topics.adapter.clone()) {
-            return self.read(link, &adapter, role);
+            return self.read(link, number, &adapter, role);
         }
         let question = topics.and_then(|topics| Some((topics.question?, topics.words)));
         let Some((topic, words)) = question else {
-            return role.tell(Input::Compared { link, shown: None });
+            return role.tell(Input::Compared {
+                link,
+                question: number,
+                shown: None,
+            });
         };
         let names = words.map(|words| words.names(&properties));
         let payload = json::question(names.as_deref().unwrap_or(&properties));
@@ -166,7 +183,11 @@ impl Performer {
         let evidence = model.and_then(|model| model.evidence.clone());
         let (body, role) = (Rc::clone(&self.body), role.clone());
         actix_rt::spawn(async move {
-            let ask = || Question::new(clock::monotonic(), properties.clone(), evidence.as_ref());
+            let ask = || {
+                let asked_at = clock::monotonic();
+                let question = Question::new(asked_at, properties.clone(), evidence.as_ref());
+                (number, question)
+            };
             if pose(&body, &link, ask(), &topic, payload.clone(), &role, true).await {
                 // Its answer may have overtaken the broker's word that it has the question.
                 pose(&body, &link, ask(), &topic, payload, &role, false).await;
@@ -175,7 +196,7 @@ impl Performer {
     }
 
     /// Asks an adapter what its appliance shows.
-    fn read(&self, link: String, adapter: &EntityId, role: &Role<Input>) {
+    fn read(&self, link: String, question: u64, adapter: &EntityId, role: &Role<Input>) {
         let words = {
             let body = self.body.borrow();
             let topics = body.devices.get(&link);
@@ -184,7 +205,11 @@ impl Performer {
         let reading = {
             let body = self.body.borrow();
             let Some(adapters) = &body.adapters else {
-                return role.tell(Input::Compared { link, shown: None });
+                return role.tell(Input::Compared {
+                    link,
+                    question,
+                    shown: None,
+                });
             };
             adapters.read(adapter)
         };
@@ -202,7 +227,11 @@ impl Performer {
                 Some(words) => words.shown(&shown),
                 None => shown,
             });
-            role.tell(Input::Compared { link, shown });
+            role.tell(Input::Compared {
+                link,
+                question,
+                shown,
+            });
         });
     }
 }
@@ -210,30 +239,43 @@ impl Performer {
 /// What became of a command that an adapter was given.
 fn carried_out(
     link: String,
-    position: Position,
+    (position, sending): (Position, u64),
     once: bool,
     outcome: Result<Option<serde_json::Value>, ApplianceError>,
 ) -> Input {
     let error = match outcome {
-        Ok(_) => return Input::Settled { link, position },
+        Ok(_) => {
+            return Input::Settled {
+                link,
+                position,
+                sending,
+            };
+        }
         Err(error) => error,
     };
     tracing::info!(link, ?position, %error, "a command was not carried out, as far as is known");
     match error {
         ApplianceError::Unreached { reason } => Input::Unreached {
             link,
+            sending,
             cause: reason,
         },
         ApplianceError::Refused { reason } => Input::Refused {
             link,
             position,
+            sending,
             reason,
         },
         // Whether we are replaced is for the store to say, before anything more leaves.
-        ApplianceError::Fenced { .. } => Input::Returned { link },
-        ApplianceError::Unknown { .. } if once => Input::Doubted { link, position },
+        ApplianceError::Fenced { .. } => Input::Returned { link, sending },
+        ApplianceError::Unknown { .. } if once => Input::Doubted {
+            link,
+            position,
+            sending,
+        },
         ApplianceError::Unknown { reason } => Input::Unreached {
             link,
+            sending,
             cause: reason,
         },
     }
@@ -244,13 +286,13 @@ fn carried_out(
 async fn pose(
     body: &Rc<RefCell<Body>>,
     link: &str,
-    question: Question,
+    question: (u64, Question),
     topic: &str,
     payload: Vec<u8>,
     role: &Role<Input>,
     may_again: bool,
 ) -> bool {
-    let asked_at = question.asked_at();
+    let asked_at = question.1.asked_at();
     let publication = {
         let mut body = body.borrow_mut();
         body.asking.insert(link.to_owned(), question);
@@ -276,7 +318,7 @@ async fn pose(
             let mut body = body.borrow_mut();
             let open = body.asking.get_mut(link);
             // It is answered, or another question is open by now.
-            let Some(question) = open.filter(|question| question.asked_at() == asked_at) else {
+            let Some((_, question)) = open.filter(|(_, open)| open.asked_at() == asked_at) else {
                 return false;
             };
             if is_taken {
@@ -297,31 +339,46 @@ async fn pose(
 
 /// Tells the cell what an appliance answered, if that is known.
 pub(super) fn conclude(body: &mut Body, link: &str, now: Monotonic, role: &Role<Input>) {
-    let outcome = body.asking.get(link).map(|question| question.outcome(now));
-    if let Some(Outcome::Closed(shown)) = outcome {
+    let open = body.asking.get(link);
+    let outcome = open.map(|(number, question)| (*number, question.outcome(now)));
+    if let Some((question, Outcome::Closed(shown))) = outcome {
         body.asking.remove(link);
         role.tell(Input::Compared {
             link: link.to_owned(),
+            question,
             shown,
         });
     }
 }
 
 /// What became of a command.
-fn settled(link: String, position: Position, outcome: Result<(), PublishError>) -> Input {
+fn settled(
+    link: String,
+    (position, sending): (Position, u64),
+    outcome: Result<(), PublishError>,
+) -> Input {
+    let taken = |link| Input::Settled {
+        link,
+        position,
+        sending,
+    };
     match outcome {
-        Ok(()) => Input::Settled { link, position },
+        Ok(()) => taken(link),
         // It is of no use any more, and must not be offered again.
         Err(error @ (PublishError::Expired | PublishError::Refused { .. })) => {
             tracing::warn!(link, ?position, %error, "a command is given up");
-            Input::Settled { link, position }
+            taken(link)
         }
         Err(error @ PublishError::Unknown) => {
             tracing::warn!(link, ?position, %error, "nobody knows whether a command was carried out");
-            Input::Doubted { link, position }
+            Input::Doubted {
+                link,
+                position,
+                sending,
+            }
         }
         Err(PublishError::Full { .. } | PublishError::Disconnected | PublishError::Over) => {
-            Input::Returned { link }
+            Input::Returned { link, sending }
         }
     }
 }

@@ -52,7 +52,7 @@ pub(super) struct Body {
     pub(super) assigned_at: Monotonic,
     pub(super) restored_at: Monotonic,
     /// Per flow to an appliance that is being asked, what.
-    pub(super) asking: BTreeMap<String, Question>,
+    pub(super) asking: BTreeMap<String, (u64, Question)>,
     /// Per flow to an appliance, where whoever serves there is told and asked.
     pub(super) devices: BTreeMap<String, DeviceTopics>,
     /// What is heard, for the thread that receives it.

@@ -167,6 +167,8 @@ mod tests {
             ended,
             callees: Default::default(),
             calls_directory: None,
+            network: crate::network::Network::LOOPBACK,
+            known_adapters: Rc::default(),
             spec: Rc::new(spec),
         }
     }

@@ -222,8 +222,16 @@ impl Perform for Performer {
             Effect::Resume { link, mark } => self.tell_sender(&link, Link::Resume(mark)),
             Effect::Release { receipt } => self.around.receipts.sign(receipt),
             Effect::Send { link, envelopes } => self.send(&link, envelopes),
-            Effect::Actuate { link, command } => self.actuate(link, &command, role),
-            Effect::Compare { link, properties } => self.compare(link, properties, role),
+            Effect::Actuate {
+                link,
+                command,
+                sending,
+            } => self.actuate(link, &command, sending, role),
+            Effect::Compare {
+                link,
+                question,
+                properties,
+            } => self.compare(link, question, properties, role),
             Effect::Checkpoint { upto, meta } => self.checkpoint(upto, &meta, role),
             Effect::Bury { index, what, cause } => self.bury(index, &what, &cause),
             Effect::ReportUnknown { link, command } => {

@@ -40,6 +40,13 @@ pub fn earliest(a: Option<WallClock>, b: Option<WallClock>) -> Option<WallClock>
 }
 
 impl Now {
+    /// Whether anything is known of the store's clock; while one was set and nobody knows whose, nothing
+    /// surely holds and nothing is surely over.
+    #[must_use]
+    pub fn is_sure(&self) -> bool {
+        self.skew < Duration::MAX
+    }
+
     /// Whether something that expires at `expires_at` holds now whatever the clock error within the
     /// skew bound. Only what surely holds may act on the world.
     #[must_use]

@@ -67,6 +67,8 @@ pub struct SavedCommands {
     settled: Position,
     desired: BTreeMap<String, Desired>,
     queue: SavedQueue,
+    #[serde(default)]
+    handed_over: u64,
 }
 
 /// The sending end towards one appliance.
@@ -76,10 +78,21 @@ pub struct Commands {
     settled: Position,
     desired: BTreeMap<String, Desired>,
     queue: Queue,
-    in_flight: Option<(Lane, Position)>,
+    in_flight: Option<InFlight>,
+    /// How often a command was sent: what is said of an older sending says nothing of this one.
+    sendings: u64,
+    /// By which decision the device serves that is spoken to.
+    handed_over: u64,
     /// The newest of what it was to show whatever had been settled, until that is taken or shown: no
     /// log says so, and a replay does not make it again.
     owed: Option<Position>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    lane: Lane,
+    position: Position,
+    sending: u64,
 }
 
 /// What is to be done next towards an appliance.
@@ -111,6 +124,8 @@ impl Commands {
             desired: BTreeMap::new(),
             queue: Queue::default(),
             in_flight: None,
+            sendings: 0,
+            handed_over: 0,
             owed: None,
         }
     }
@@ -128,6 +143,7 @@ impl Commands {
             settled: self.settled,
             desired: self.desired.clone(),
             queue: self.queue.saved().clone(),
+            handed_over: self.handed_over,
         }
     }
 
@@ -152,6 +168,7 @@ impl Commands {
     pub fn restore(&mut self, saved: SavedCommands) {
         let settled = self.settled.max(saved.settled);
         self.desired = saved.desired;
+        self.handed_over = saved.handed_over;
         self.queue.restore(saved.queue);
         self.settle_merged(settled);
     }
@@ -185,6 +202,13 @@ impl Commands {
         }
     }
 
+    /// A command that goes by itself and waits.
+    #[must_use]
+    pub fn command_at(&self, position: Position) -> Option<&Command> {
+        let mut waiting = self.queue.commands();
+        waiting.find(|command| command.position == position)
+    }
+
     /// Says what to do next, if anything; nothing while a command is in flight. What is no longer
     /// surely valid is dropped here, so it never leaves.
     pub fn next(&mut self, now: Now) -> Option<NextCommand> {
@@ -208,8 +232,50 @@ impl Commands {
             (None, Some(NextCommand::Send(queued))) => (Lane::Queued, queued),
             (None, None) => return None,
         };
-        self.in_flight = Some((lane, command.position));
+        self.sendings += 1;
+        self.in_flight = Some(InFlight {
+            lane,
+            position: command.position,
+            sending: self.sendings,
+        });
         Some(NextCommand::Send(command))
+    }
+
+    /// Which sending is the last that [`Commands::next`] asked for; 0 is none.
+    #[must_use]
+    pub fn sending(&self) -> u64 {
+        self.sendings
+    }
+
+    /// By which decision the device serves that is spoken to; 0 where it was always the same.
+    #[must_use]
+    pub fn handed_over(&self) -> u64 {
+        self.handed_over
+    }
+
+    /// From here on another device is spoken to, by the decision `epoch`. What was sent to the one
+    /// before and not answered is offered again, except what must not be repeated (see
+    /// [`Commands::doubt`]), and these commands are offered to it too, although the one before took
+    /// them.
+    pub fn hand_over(&mut self, epoch: u64, again: Vec<Command>) {
+        self.returned();
+        self.handed_over = epoch;
+        self.queue.hand_over(epoch, again);
+    }
+
+    /// Commands that the device may have been sent, and of which another device does not know that it
+    /// was sent them: each counts by itself, and only a key that the device remembers keeps them from
+    /// being carried out twice.
+    #[must_use]
+    pub fn known_to_device_only(&self) -> Vec<Position> {
+        let counts = |name: &String| {
+            let property = self.model.properties.get(name);
+            property.is_some_and(|property| property.accumulates)
+                && class_of(&self.model, name) == ActuationClass::Keyed
+        };
+        let waiting = self.queue.commands();
+        let known = waiting.filter(|command| command.properties.keys().any(counts));
+        known.map(|command| command.position).collect()
     }
 
     /// Whether the next command to the same properties makes this one as if it had not been.
@@ -225,39 +291,69 @@ impl Commands {
         self.queue.read(counter);
     }
 
-    /// The log knows that a command is about to be sent.
-    pub fn begun(&mut self, position: Position, attempt: u32, counter: Option<Value>) {
-        self.queue.begun(position, attempt, counter);
+    /// The log knows that a command is about to be sent to the device that serves by the decision
+    /// `handed_over`. If another one serves since, it never was, and begins anew.
+    pub fn begun(
+        &mut self,
+        position: Position,
+        attempt: u32,
+        counter: Option<Value>,
+        handed_over: u64,
+    ) {
+        let stands = handed_over >= self.handed_over;
+        self.queue
+            .begun(position, attempt, stands.then_some(counter));
     }
 
     /// The device took the command in flight, or it is given up. Returns which way it went, for the
-    /// log; `None` if no command at this position is in flight.
-    pub fn taken(&mut self, position: Position) -> Option<Lane> {
-        let (lane, _) = self.in_flight.take_if(|(_, at)| *at == position)?;
+    /// log; `None` if this sending is not in flight any more.
+    pub fn taken(&mut self, position: Position, sending: u64) -> Option<Lane> {
+        let InFlight { lane, .. } = self
+            .in_flight
+            .take_if(|flying| flying.is(position, sending))?;
         match lane {
             Lane::Merged => {
                 self.owed.take_if(|owed| *owed <= position);
                 self.settle_merged(position);
             }
-            Lane::Queued => self.queue.settled(position),
+            Lane::Queued => self.queue.settled(position, self.handed_over),
         }
         Some(lane)
     }
 
-    /// The log says that the commands that went this way, up to `position`, are settled.
-    pub fn settle(&mut self, lane: Lane, position: Position) {
+    /// The log says that the commands that went this way, up to `position`, are settled by the device
+    /// that serves by the decision `handed_over`. Returns whether that is the one that is spoken to.
+    pub fn settle(&mut self, lane: Lane, position: Position, handed_over: u64) -> bool {
+        let is_it = handed_over >= self.handed_over;
         match lane {
-            Lane::Merged => self.settle_merged(position),
-            Lane::Queued => self.queue.settle_for_good(position),
+            Lane::Merged if is_it => self.settle_merged(position),
+            Lane::Merged => {}
+            Lane::Queued => self.queue.settle_for_good(position, handed_over),
         }
         self.in_flight
-            .take_if(|(flying, at)| *flying == lane && *at <= position);
+            .take_if(|flying| is_it && flying.lane == lane && flying.position <= position);
+        is_it
     }
 
     /// The command in flight was not taken; it will be offered again.
     pub fn returned(&mut self) {
         self.in_flight = None;
         self.queue.forget_reading();
+    }
+
+    /// The same of one sending, if it is still in flight. Returns whether it was.
+    pub fn handed_back(&mut self, sending: u64) -> bool {
+        let is_it = self.is_in_flight(sending);
+        if is_it {
+            self.returned();
+        }
+        is_it
+    }
+
+    /// Whether nothing is known yet of what became of a sending.
+    #[must_use]
+    pub fn is_in_flight(&self, sending: u64) -> bool {
+        self.in_flight.is_some_and(|it| it.sending == sending)
     }
 
     /// What the device was asked before a command that must not be repeated is answered by nobody any
@@ -268,8 +364,9 @@ impl Commands {
 
     /// Nobody knows whether the command in flight was taken. Returns whether that has to be found
     /// out; if not, it is offered again.
-    pub fn doubted(&mut self, position: Position) -> bool {
-        self.in_flight.take_if(|(_, at)| *at == position);
+    pub fn doubted(&mut self, position: Position, sending: u64) -> bool {
+        self.in_flight
+            .take_if(|flying| flying.is(position, sending));
         self.doubt().is_some()
     }
 
@@ -277,15 +374,15 @@ impl Commands {
     /// the device shows which: there is at most one.
     #[must_use]
     pub fn doubt(&self) -> Option<Doubt<'_>> {
-        match self.in_flight {
-            Some((Lane::Queued, _)) => None,
-            Some((Lane::Merged, _)) | None => self.queue.doubt(&self.model),
+        match self.in_flight.map(|flying| flying.lane) {
+            Some(Lane::Queued) => None,
+            Some(Lane::Merged) | None => self.queue.doubt(&self.model),
         }
     }
 
     /// The device shows that the command in doubt was carried out.
     pub fn settle_in_doubt(&mut self, position: Position) {
-        self.queue.settled(position);
+        self.queue.settled(position, self.handed_over);
     }
 
     /// What a device's answer says of what it counts, if it counts.
@@ -368,6 +465,12 @@ impl Commands {
             expires_at: all().filter_map(|desired| desired.expires_at).min(),
             properties: self.desired.iter().map(value).collect(),
         })
+    }
+}
+
+impl InFlight {
+    fn is(&self, position: Position, sending: u64) -> bool {
+        (self.position, self.sending) == (position, sending)
     }
 }
 

@@ -71,6 +71,9 @@ pub struct Begun {
     /// What the device counted before, where that shows whether it was carried out.
     #[serde(rename = "c")]
     pub counter: Option<Value>,
+    /// By which decision the device serves there that was read; another one counts for itself.
+    #[serde(rename = "h", default)]
+    pub handed_over: u64,
 }
 
 /// Commands that were carried out or given up: no replay sends them again.
@@ -85,6 +88,9 @@ pub struct Settled {
     /// The newest of them; the only one, where each goes by itself.
     #[serde(rename = "i")]
     pub position: Position,
+    /// By which decision the device serves there that took them; another one did not.
+    #[serde(rename = "h", default)]
+    pub handed_over: u64,
 }
 
 /// What is held of a command of which nobody knew whether it was carried out.

@@ -9,7 +9,7 @@ use lamplighter_policies::time::WallClock;
 pub(crate) struct Deed {
     pub(crate) at: WallClock,
     pub(crate) command: Command,
-    /// The process that asked for it, and whether it had handled anything new before.
+    /// The process that asked for it, and whether it did so because it had recovered.
     pub(crate) process: u32,
     pub(crate) recovering: bool,
 }
@@ -25,6 +25,10 @@ pub(crate) struct Device {
     pub(crate) counts: bool,
     /// Whether it goes back to 0 when a command's validity ends.
     pub(crate) reverts: bool,
+    /// Whether each of its commands counts by itself.
+    pub(crate) accumulates: bool,
+    /// What it had counted when it was bought.
+    pub(crate) counted: i64,
     pub(crate) shows: Properties,
     pub(crate) trace: Vec<Deed>,
 }
@@ -39,7 +43,7 @@ impl Device {
         self.shows.extend(deed.command.properties.clone());
         self.trace.push(deed);
         if self.counts {
-            let count = i64::try_from(self.trace.len()).expect("few deeds");
+            let count = self.counted + i64::try_from(self.trace.len()).expect("few deeds");
             self.shows.insert("count".into(), Value::Integer(count));
         }
     }

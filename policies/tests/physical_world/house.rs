@@ -2,10 +2,11 @@
 //! late, some of it never, and the process may end at any effect.
 
 mod described;
+mod misfortunes;
 mod performing;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
@@ -17,7 +18,9 @@ use lamplighter_policies::protocol::messages::Envelope;
 use lamplighter_policies::state_saving::{Batch, Outbox};
 use lamplighter_policies::time::{Monotonic, Now, WallClock};
 
-use self::described::{devices, settings};
+use self::described::{devices, settings, spare};
+use self::misfortunes::Misfortunes;
+pub(crate) use self::misfortunes::{counts_by_itself, timer_of};
 use super::device::{Deed, Device};
 use super::dice::Dice;
 
@@ -25,6 +28,9 @@ const MS: i64 = 1_000;
 
 /// How far this machine's clock may be from the store's.
 pub(crate) const SKEW: Duration = Duration::from_millis(2);
+
+/// How many commands of unknown fate a report lists.
+const UNKNOWN_REPORTED: usize = 16;
 
 /// A change by hand so long after a command has nothing to do with it.
 const APART: Duration = Duration::from_millis(1_100);
@@ -37,7 +43,7 @@ enum Happening {
     /// A message of the source; it outlives every process.
     Arrived(Vec<Envelope>),
     /// A command on its way to a device.
-    Reached(usize, Deed),
+    Reached(usize, u64, Deed),
     /// The process is there again.
     Started,
     /// The source has something to say.
@@ -46,6 +52,10 @@ enum Happening {
     Touched(usize),
     /// The broker brings what a device said.
     Reported(usize),
+    /// It is decided who serves in the place of a device.
+    Decided(usize),
+    /// Somebody sets a clock.
+    ClockSet,
 }
 
 /// What the world made of a device last, in the order of the log.
@@ -79,7 +89,9 @@ struct Store {
 }
 
 pub(crate) struct House {
+    /// The devices that the element is bound to, and then for each another that may take its place.
     pub(crate) devices: Vec<Device>,
+    pub(crate) misfortunes: Misfortunes,
     pub(crate) events: u8,
     pub(crate) crashes: u32,
     /// Commands that had expired when they were sent.
@@ -90,6 +102,8 @@ pub(crate) struct House {
     /// Commands by a recovery to a device that was changed by hand long after the last command.
     pub(crate) overrode_hands: usize,
     pub(crate) touches: u8,
+    /// Commands that count by themselves and hold until they are carried out.
+    pub(crate) counted: BTreeSet<Position>,
     reports: Vec<Report>,
     dice: Dice,
     cell: Option<Cell>,
@@ -100,6 +114,8 @@ pub(crate) struct House {
     process: u32,
     /// Where the log ended when this process found it.
     found: u64,
+    /// What handlers returned.
+    answers: VecDeque<Input>,
     queue: BinaryHeap<Reverse<(i64, u64)>>,
     happenings: BTreeMap<u64, Happening>,
     count: u64,
@@ -114,9 +130,14 @@ impl House {
     /// A house whose devices, events and misfortunes follow from the seed.
     pub(crate) fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
-        let devices = devices(&mut dice);
+        let mut devices = devices(&mut dice);
+        for at in 0..devices.len() {
+            let spare = spare(&mut dice, &devices[at]);
+            devices.push(spare);
+        }
         let events = 5 + u8::try_from(dice.below(40)).expect("few");
         let mut house = Self {
+            misfortunes: Misfortunes::new(devices.len()),
             devices,
             events,
             crashes: 0,
@@ -125,6 +146,7 @@ impl House {
             newest: BTreeMap::new(),
             overrode_hands: 0,
             touches: 0,
+            counted: BTreeSet::new(),
             reports: Vec::new(),
             crashes_left: 1 + u32::try_from(dice.below(8)).expect("few"),
             dice,
@@ -139,6 +161,7 @@ impl House {
             },
             process: 0,
             found: 0,
+            answers: VecDeque::new(),
             queue: BinaryHeap::new(),
             happenings: BTreeMap::new(),
             count: 0,
@@ -152,6 +175,7 @@ impl House {
                 let after = i64::try_from(house.dice.below(3_000)).expect("small");
                 house.later(at + after, Happening::Touched(device));
             }
+            house.foresee(at);
         }
         house.start();
         house
@@ -165,6 +189,23 @@ impl House {
             }
         }
         panic!("it never comes to rest");
+    }
+
+    /// The commands of unknown fate that a person was told of, or is shown on asking.
+    pub(crate) fn unknown(&self) -> BTreeSet<Position> {
+        let shown = self.cell.iter().flat_map(Cell::unknown_commands);
+        let shown = shown.map(|unknown| unknown.position);
+        shown.chain(self.unknown.iter().copied()).collect()
+    }
+
+    /// Whether there are more commands of unknown fate than a report has room for.
+    pub(crate) fn shows_some_unknown(&self) -> bool {
+        let mut cell = self.cell.iter();
+        cell.any(|cell| cell.unknown_commands().len() >= UNKNOWN_REPORTED)
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        self.now
     }
 
     pub(crate) fn state(&self) -> &[u8] {
@@ -205,8 +246,9 @@ impl House {
                 let due = self.source.due(self.now.monotonic);
                 self.transmit(due);
                 let mut effects = Vec::new();
+                let seen = self.seen();
                 if let Some(cell) = &mut self.cell {
-                    cell.wake(self.now, &mut effects);
+                    cell.wake(seen, &mut effects);
                 }
                 self.perform_all(effects);
                 true
@@ -237,10 +279,12 @@ impl House {
                 link: id("in"),
                 envelopes,
             }),
-            Happening::Reached(device, deed) => self.reach(device, deed),
+            Happening::Reached(device, sending, deed) => self.reach(device, sending, deed),
             Happening::Started => self.start(),
             Happening::Touched(device) => self.touch(device),
             Happening::Reported(number) => self.report(number),
+            Happening::Decided(device) => self.decide(device),
+            Happening::ClockSet => self.set_clock(),
             Happening::Said(n) => {
                 let wall = self.now.wall;
                 self.source.put(
@@ -271,10 +315,12 @@ impl House {
 
     fn start(&mut self) {
         self.process += 1;
-        self.cell = Some(Cell::new(settings(&self.devices)));
+        self.cell = Some(Cell::new(settings(self.bound())));
+        self.routed_anew();
         self.restore();
         let delay = self.delay(10);
         self.answer(delay, Input::Connected);
+        self.tell_decision();
         for number in 0..self.reports.len() {
             let after = delay + self.delay(10);
             self.later(after, Happening::Reported(number));
@@ -285,9 +331,10 @@ impl House {
     fn touch(&mut self, device: usize) {
         let number = self.reports.len();
         let value = 100 + i64::from(self.touches);
-        let Some(touched) = self.devices.get_mut(device) else {
+        let Some(serving) = self.serving(device) else {
             return;
         };
+        let touched = &mut self.devices[serving];
         if touched.class != ActuationClass::Set {
             return;
         }
@@ -379,15 +426,17 @@ impl House {
 
     fn tell(&mut self, input: Input) {
         let mut effects = Vec::new();
+        let seen = self.seen();
         if let Some(cell) = &mut self.cell {
-            cell.handle(self.now, input, &mut effects);
+            cell.handle(seen, input, &mut effects);
         }
         self.perform_all(effects);
     }
 
     fn perform_all(&mut self, effects: Vec<Effect>) {
         let process = self.process;
-        for effect in effects {
+        let mut waiting = VecDeque::from(effects);
+        while let Some(effect) = waiting.pop_front() {
             // Some effects are the last of their process, done or not.
             let last = self.crashes_left > 0 && self.dice.one_in(40);
             if last && self.dice.one_in(2) {
@@ -396,6 +445,15 @@ impl House {
             self.perform(effect);
             if self.process != process {
                 return;
+            }
+            // What follows from an answer comes after what was asked for before it.
+            while let Some(answer) = self.answers.pop_front() {
+                let mut effects = Vec::new();
+                let seen = self.seen();
+                if let Some(cell) = &mut self.cell {
+                    cell.handle(seen, answer, &mut effects);
+                }
+                waiting.extend(effects);
             }
             if last {
                 return self.crash();

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use lamplighter_policies::model::Value;
+use lamplighter_policies::physical_world::Position;
 use lamplighter_policies::protocol::cell::{
     Cause, Effect, Emitted, Handled, Input, Task, TaskInput,
 };
 use lamplighter_policies::state_saving::{Batch, Command, Record};
 use lamplighter_policies::time::WallClock;
 
+use super::misfortunes::counts_by_itself;
 use super::{APART, Happening, House, Newest, SKEW};
 use crate::device::Deed;
 use crate::dice::Dice;
@@ -36,8 +38,16 @@ impl House {
                 let again = self.source.resume(self.now.monotonic, mark);
                 self.transmit(again);
             }
-            Effect::Actuate { link, command } => self.actuate(&link, command),
-            Effect::Compare { link, properties } => self.compare(link, &properties),
+            Effect::Actuate {
+                link,
+                command,
+                sending,
+            } => self.actuate(&link, command, sending),
+            Effect::Compare {
+                link,
+                question,
+                properties,
+            } => self.compare(link, question, &properties),
             Effect::ReportUnknown { command, .. } => self.unknown.push(command.position),
             Effect::GiveUp { cause, .. } => panic!("gave up: {cause}"),
             Effect::Ready { .. } | Effect::Mended { .. } => {}
@@ -45,14 +55,15 @@ impl House {
                 let number = usize::try_from(receipt).expect("few");
                 self.reports[number].logged = true;
             }
-            Effect::Reroute(_) | Effect::ShowReconfiguration(_) => {}
+            Effect::Reroute(table) => self.reroute(&table),
+            Effect::ShowReconfiguration(_) => {}
+            Effect::Prove => self.prove(),
             unexpected @ (Effect::Send { .. }
             | Effect::Bury { .. }
             | Effect::Report { .. }
             | Effect::Flush
             | Effect::ReportLost(_)
             | Effect::ReportOrphaned(_)
-            | Effect::Prove
             | Effect::Stop) => panic!("{unexpected:?}"),
         }
     }
@@ -84,14 +95,22 @@ impl House {
             Ok(()) => Input::Appended { last, logged_at },
             Err(cause) => Input::AppendFailed { last, cause },
         };
-        let delay = self.delay(4);
+        let slow = self.dice.one_in(8);
+        let delay = self.delay(if slow { 80 } else { 4 });
         self.answer(delay, answer);
     }
 
     /// The author's code: it counts, and asks one device for one thing.
     fn handle(&mut self, task: Task) {
-        let TaskInput::Event { payload, .. } = &task.input else {
-            panic!("no timers here")
+        let index = task.index;
+        let payload = match &task.input {
+            TaskInput::Event { payload, .. } => payload,
+            TaskInput::Timer { payload, .. } => {
+                self.state.push(payload[0]);
+                return self.returned(index, Handled::default());
+            }
+            TaskInput::Reconfigured { .. } => return self.returned(index, Handled::default()),
+            TaskInput::Call { .. } | TaskInput::Answer { .. } => panic!("no calls here"),
         };
         self.state.push(payload[0]);
         let n = payload[0];
@@ -99,9 +118,9 @@ impl House {
             return self.handle_touch(&task, usize::from(*device), n);
         }
         let mut chance = Dice::new(u64::from(n));
-        let device = usize::try_from(chance.below(8)).expect("small") % self.devices.len();
-        let valid_for = [None, Some(30), Some(300), Some(2_000)];
-        let valid_for = valid_for[usize::try_from(chance.below(4)).expect("small")];
+        let device = usize::try_from(chance.below(8)).expect("small") % self.bound().len();
+        let valid_for = [None, Some(30), Some(300), Some(2_000), Some(3_600_000)];
+        let valid_for = valid_for[usize::try_from(chance.below(5)).expect("small")];
         let valid_for = valid_for.map(Duration::from_millis);
         let value = Value::Integer(i64::from(n));
         let target = &self.devices[device];
@@ -111,6 +130,10 @@ impl House {
             expires_at: valid_for.map(|span| task.logged_at + span),
         };
         self.newest.insert(device, commanded);
+        let position = Position::new(1, task.index, 0);
+        if counts_by_itself(target) && valid_for.is_none() {
+            self.counted.insert(position);
+        }
         let emitted = vec![Emitted {
             port: target.name.into(),
             valid_for,
@@ -119,12 +142,14 @@ impl House {
         }];
         let handled = Handled {
             emitted,
+            timers: self.timers(n, task.logged_at),
             ..Handled::default()
         };
-        self.tell(Input::Handled {
-            index: task.index,
-            handled,
-        });
+        self.returned(index, handled);
+    }
+
+    fn returned(&mut self, index: u64, handled: Handled) {
+        self.answers.push_back(Input::Handled { index, handled });
     }
 
     fn handle_touch(&mut self, task: &Task, device: usize, n: u8) {
@@ -144,10 +169,7 @@ impl House {
             sensed: sensed.into(),
             ..Handled::default()
         };
-        self.tell(Input::Handled {
-            index: task.index,
-            handled,
-        });
+        self.returned(task.index, handled);
     }
 
     fn device(&self, link: &str) -> usize {
@@ -157,15 +179,22 @@ impl House {
             .expect("one of its devices")
     }
 
-    fn actuate(&mut self, link: &str, command: Command) {
+    fn actuate(&mut self, link: &str, command: Command, sending: u64) {
         let device = self.device(link);
+        let Some(serving) = self.routed(device) else {
+            panic!("{link} has nobody who takes {command:?}")
+        };
+        self.misfortunes.sent_unsure += usize::from(self.is_unsure());
         // The machine's clock may be behind the store's by as much as the bound says.
         let late = |end: WallClock| end <= self.now.wall + SKEW;
         self.sent_late += usize::from(command.expires_at.is_some_and(late));
         let by_hand = self.newest.get(&device) == Some(&Newest::Touched { apart: true });
         // What came after what this process found in the log is no part of its recovery.
-        let recovering = command.position.index <= self.found;
+        let recovering = command.position.index <= self.found && !self.was_handed_over(device);
         self.overrode_hands += usize::from(by_hand && recovering);
+        if self.dice.one_in(10) {
+            return self.hand_back(link, sending);
+        }
         let deed = Deed {
             at: self.now.wall,
             command,
@@ -173,11 +202,12 @@ impl House {
             recovering,
         };
         let delay = self.delay(15);
-        self.later(delay, Happening::Reached(device, deed));
+        let at = self.in_order(serving, delay);
+        self.later(at, Happening::Reached(serving, sending, deed));
     }
 
     /// The broker lets go of what has expired on its way.
-    pub(super) fn reach(&mut self, device: usize, deed: Deed) {
+    pub(super) fn reach(&mut self, device: usize, sending: u64, deed: Deed) {
         let (position, process) = (deed.command.position, deed.process);
         let expired = deed
             .command
@@ -191,15 +221,18 @@ impl House {
             self.devices[device].take(deed);
         }
         let link = self.devices[device].name.to_owned();
-        let delay = self.delay(5);
-        self.later(
-            delay,
-            Happening::Told(process, Box::new(Input::Settled { link, position })),
-        );
+        let delay = self.delay(15);
+        let settled = Input::Settled {
+            link,
+            position,
+            sending,
+        };
+        self.later(delay, Happening::Told(process, Box::new(settled)));
     }
 
-    fn compare(&mut self, link: String, properties: &[String]) {
-        let device = &self.devices[self.device(&link)];
+    fn compare(&mut self, link: String, question: u64, properties: &[String]) {
+        let serving = self.routed(self.device(&link));
+        let device = &self.devices[serving.expect("only who serves is asked")];
         let asked = |(name, _): &(&String, &Value)| properties.contains(name);
         let shown = device.shows.iter().filter(asked);
         let shown = shown.map(|(name, value)| (name.clone(), value.clone()));
@@ -208,6 +241,11 @@ impl House {
         } else {
             (None, 200)
         };
-        self.answer(delay, Input::Compared { link, shown });
+        let answer = Input::Compared {
+            link,
+            question,
+            shown,
+        };
+        self.answer(delay, answer);
     }
 }

@@ -299,15 +299,28 @@ impl Home {
                 self.store.state = self.state.clone();
                 self.inputs.push_back(Input::Checkpointed { upto });
             }
-            Effect::Actuate { link, command } => self.actuate(link, &command),
-            Effect::Compare { link, .. } => match self.device(&link).answer() {
+            Effect::Actuate {
+                link,
+                command,
+                sending,
+            } => self.actuate(link, &command, sending),
+            Effect::Compare { link, question, .. } => match self.device(&link).answer() {
                 Some(shown) => {
                     let shown = Some(shown);
-                    self.inputs.push_back(Input::Compared { link, shown });
+                    self.inputs.push_back(Input::Compared {
+                        link,
+                        question,
+                        shown,
+                    });
                 }
                 None => {
                     let at = self.now.wall + Duration::from_millis(200);
-                    self.later.push((at, Input::Compared { link, shown: None }));
+                    let answer = Input::Compared {
+                        link,
+                        question,
+                        shown: None,
+                    };
+                    self.later.push((at, answer));
                 }
             },
             Effect::ReportUnknown { .. } => self.alarms += 1,
@@ -328,12 +341,12 @@ impl Home {
         }
     }
 
-    fn actuate(&mut self, link: String, command: &Command) {
+    fn actuate(&mut self, link: String, command: &Command, sending: u64) {
         let ends = self.ends_at.take_if(|(device, _)| *device == link);
         let position = command.position;
         let reaches = ends.is_none_or(|(_, reached)| reached);
         if self.device(&link).out_of_reach {
-            return self.inputs.push_back(Input::Returned { link });
+            return self.inputs.push_back(Input::Returned { link, sending });
         }
         let over = command.expires_at.is_some_and(|end| end <= self.now.wall);
         assert!(!over, "an expired command left: {command:?}");
@@ -343,7 +356,11 @@ impl Home {
         if ends.is_some() {
             return self.end();
         }
-        self.inputs.push_back(Input::Settled { link, position });
+        self.inputs.push_back(Input::Settled {
+            link,
+            position,
+            sending,
+        });
     }
 
     /// The author's code: it passes wishes on, and heats while it is colder than it should be.

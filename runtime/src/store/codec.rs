@@ -458,6 +458,7 @@ mod tests {
                 link: lamp().to_string(),
                 lane: Lane::Merged,
                 position: Position::new(0, 2, 1),
+                handed_over: 0,
             }]),
         ]
     }

@@ -448,20 +448,29 @@ impl<S: StableStore + 'static, H: Hazard> World<S, H> {
                 let hazard = &mut self.hazard;
                 self.outside.deliver(envelopes, || hazard.roll() <= 20);
             }
-            Effect::Actuate { link, command } => {
+            Effect::Actuate {
+                link,
+                command,
+                sending,
+            } => {
                 self.outside.carried_out.push(command.position);
                 let position = command.position;
-                let settled = Input::Settled { link, position };
+                let settled = Input::Settled {
+                    link,
+                    position,
+                    sending,
+                };
                 self.process().answers.push_back(settled);
             }
             Effect::ReportUnknown { command, .. } => {
                 self.outside.unknown.insert(command.position);
             }
-            Effect::Compare { link, .. } => {
-                let shown = None;
-                self.process()
-                    .answers
-                    .push_back(Input::Compared { link, shown });
+            Effect::Compare { link, question, .. } => {
+                self.process().answers.push_back(Input::Compared {
+                    link,
+                    question,
+                    shown: None,
+                });
             }
             Effect::GiveUp { cause, .. } => panic!("gave up: {cause}"),
             Effect::Ready { .. } | Effect::Mended { .. } => {}

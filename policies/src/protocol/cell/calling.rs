@@ -173,7 +173,7 @@ impl Cell {
 
     /// Logs the end of calls that end by themselves.
     pub(super) fn end_calls(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if !self.is_live() || self.stop_requested {
+        if !self.is_live() || self.stop_requested || !now.is_sure() {
             return;
         }
         for (call, outcome) in self.calling.open.due(now) {

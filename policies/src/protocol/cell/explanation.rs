@@ -117,15 +117,23 @@ impl Cell {
             // It starts for the first time.
             return;
         }
-        let fate = |(name, timer): (&String, &Timer)| (name.clone(), fate(timer, now));
         self.explanation = Some(Explanation {
             at: now.wall,
             checkpoint,
             head,
             replayed: head.saturating_sub(checkpoint),
             flows: BTreeMap::new(),
-            timers: self.timers.iter().take(TIMERS_MAX).map(fate).collect(),
+            timers: BTreeMap::new(),
         });
+    }
+
+    /// What becomes of the timers is known, since the clock is.
+    pub(super) fn explain_timers(&mut self, now: Now) {
+        let fate = |(name, timer): (&String, &Timer)| (name.clone(), fate(timer, now));
+        let fates = self.timers.iter().take(TIMERS_MAX).map(fate).collect();
+        if let Some(explanation) = &mut self.explanation {
+            explanation.timers = fates;
+        }
     }
 
     /// What is explained of a flow.

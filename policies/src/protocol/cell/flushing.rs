@@ -207,7 +207,9 @@ impl Cell {
         }
         for link in core::mem::take(&mut self.flushing.withheld) {
             // Its validity may have ended meanwhile.
-            self.returned(&link);
+            if let Some(commands) = self.commands.get_mut(&link) {
+                commands.returned();
+            }
             self.actuate(now, &link, effects);
         }
     }

@@ -8,7 +8,7 @@ use super::{Cell, Effect, Handled, Handling, Phase, Source, Task, TaskInput};
 use crate::model::OnExpired;
 use crate::physical_world::Causes;
 use crate::restart::RestartDecision;
-use crate::state_saving::{Event, Record, Timed, digest};
+use crate::state_saving::{Begun, Event, Record, Timed, digest};
 use crate::time::{Now, WallClock};
 
 impl Cell {
@@ -72,11 +72,19 @@ impl Cell {
             Record::Begun(begun) => {
                 self.log.handled = index;
                 for begun in begun {
-                    self.begun_at(index, &begun.link);
-                    if let Some(commands) = self.commands.get_mut(&begun.link) {
-                        commands.begun(begun.position, begun.attempt, begun.counter);
+                    let link = begun.link.clone();
+                    self.begun_at(index, &link);
+                    if let Some(commands) = self.commands.get_mut(&link) {
+                        let Begun {
+                            position,
+                            attempt,
+                            counter,
+                            handed_over,
+                            ..
+                        } = begun;
+                        commands.begun(position, attempt, counter, handed_over);
                     }
-                    self.actuate(now, &begun.link, effects);
+                    self.actuate(now, &link, effects);
                 }
             }
             Record::Done(done) => {

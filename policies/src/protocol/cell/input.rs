@@ -81,16 +81,22 @@ pub enum Input {
         link: String,
         /// The newest of them.
         position: Position,
+        /// As it came with the command.
+        sending: u64,
     },
     /// The command in flight could not be handed over; it is offered again on [`Input::Connected`].
     Returned {
         /// The flow.
         link: String,
+        /// As it came with the command.
+        sending: u64,
     },
     /// The device was asked, or could not be asked, what it shows.
     Compared {
         /// The flow.
         link: String,
+        /// As it came with the question.
+        question: u64,
         /// What it shows; `None` if it did not answer in time.
         shown: Option<Properties>,
     },
@@ -119,6 +125,8 @@ pub enum Input {
         link: String,
         /// The command.
         position: Position,
+        /// As it came with the command.
+        sending: u64,
     },
     /// A person says what became of a command of unknown fate.
     Judged {
@@ -167,6 +175,8 @@ pub enum Input {
     Unreached {
         /// The flow.
         link: String,
+        /// As it came with the command.
+        sending: u64,
         /// Why, for people.
         cause: String,
     },
@@ -176,6 +186,8 @@ pub enum Input {
         link: String,
         /// The command.
         position: Position,
+        /// As it came with the command.
+        sending: u64,
         /// Its words.
         reason: String,
     },
@@ -419,11 +431,15 @@ pub enum Effect {
         link: String,
         /// The command.
         command: Command,
+        /// Which of all sendings on this flow it is; given back with what became of it.
+        sending: u64,
     },
     /// Ask an appliance what it shows; answer with [`Input::Compared`].
     Compare {
         /// The flow.
         link: String,
+        /// Which of all questions it is; given back with the answer.
+        question: u64,
         /// Which of its properties.
         properties: Vec<String>,
     },

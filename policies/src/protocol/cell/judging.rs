@@ -10,7 +10,7 @@ use super::{Cell, Effect, Waiting};
 use crate::model::Value;
 use crate::physical_world::{EventId, Position};
 use crate::protocol::messages::UnknownCommand;
-use crate::state_saving::{Commands, Finding, Judged, Lane, Properties, Record, Verdict};
+use crate::state_saving::{Command, Commands, Finding, Judged, Lane, Properties, Record, Verdict};
 use crate::time::{Now, WallClock};
 
 /// The most commands of unknown fate that a report lists.
@@ -50,12 +50,7 @@ impl Cell {
                 "the device shows that it was not carried out: it is sent if it is still valid"
             }
             Finding::Nothing => {
-                commands.give_over(position);
-                self.log_judged(link, position, Verdict::Unknown);
-                effects.push(Effect::ReportUnknown {
-                    link: link.into(),
-                    command,
-                });
+                self.leave_to_people(link, command, effects);
                 "nobody knows whether it was carried out: a person has to say"
             }
         };
@@ -64,18 +59,42 @@ impl Cell {
         }
     }
 
+    /// What another device may have been sent, and nobody will find out: a person has to say. A replay
+    /// finds the same in the log.
+    pub(super) fn give_over(&mut self, link: &str, position: Position, effects: &mut Vec<Effect>) {
+        let live = self.is_live();
+        let Some(commands) = self.commands.get_mut(link) else {
+            return;
+        };
+        match commands.command_at(position).cloned() {
+            Some(command) if live => self.leave_to_people(link, command, effects),
+            Some(_) | None => commands.give_over(position),
+        }
+    }
+
+    fn leave_to_people(&mut self, link: &str, command: Command, effects: &mut Vec<Effect>) {
+        if let Some(commands) = self.commands.get_mut(link) {
+            commands.give_over(command.position);
+        }
+        self.log_judged(link, command.position, Verdict::Unknown);
+        effects.push(Effect::ReportUnknown {
+            link: link.into(),
+            command,
+        });
+    }
+
     /// Nobody knows whether the command in flight reached the device.
     pub(super) fn doubted(
         &mut self,
         now: Now,
         link: &str,
-        position: Position,
+        (position, sending): (Position, u64),
         effects: &mut Vec<Effect>,
     ) {
         let Some(commands) = self.commands.get_mut(link) else {
             return;
         };
-        if !commands.doubted(position) {
+        if !commands.doubted(position, sending) {
             return self.actuate(now, link, effects);
         }
         let doubt = commands.doubt();

@@ -6,7 +6,6 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use super::{Cause, Cell, Effect};
 use crate::physical_world::Standing;
@@ -35,15 +34,17 @@ impl Cell {
     }
 
     /// A command could not leave in time: it is offered again under a new proof.
-    pub(super) fn handed_back(&mut self, now: Now, link: &str) {
+    pub(super) fn handed_back(&mut self, now: Now, link: &str, sending: u64) {
         self.lease.lapse(now.monotonic);
-        self.returned(link);
+        if let Some(commands) = self.commands.get_mut(link) {
+            commands.handed_back(sending);
+        }
     }
 
     /// Whether a command may leave now. What may not is kept, and offered again when it may.
     pub(super) fn may_act(&mut self, now: Now, effects: &mut Vec<Effect>) -> bool {
         // While a clock is in doubt nobody knows what has expired; the store is being asked.
-        let is_sure = now.skew < Duration::MAX;
+        let is_sure = now.is_sure();
         let holds = self.lease.standing(now.monotonic) == Standing::Holds;
         self.renew(now, effects);
         is_sure && holds

@@ -14,6 +14,7 @@ mod handling;
 mod input;
 mod judging;
 mod leasing;
+mod log;
 mod outgoing;
 mod recovering;
 mod settings;
@@ -22,9 +23,10 @@ mod substituting;
 #[cfg(test)]
 mod tests;
 mod unreached;
+mod unsure;
 mod world;
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -35,24 +37,25 @@ pub use settings::{
     CallLink, CellSettings, InboundLink, OutboundLink, Place, ServedLink, Source, Target,
 };
 
-use calling::{Caller, Calling};
-
+use self::calling::Calling;
 use self::counters::Counters;
 use self::flushing::Flushing;
+use self::log::{Answer, Checkpoint, Handling, InFlight, Log, Retry, Waiting};
 use self::showing::Showing;
 use self::unreached::Unreached;
 use self::world::Surroundings;
 
 use self::substituting::Substituting;
+use self::unsure::Unsure;
 use crate::ids::EntityId;
 use crate::machine::Machine;
-use crate::physical_world::{Causes, EventId, Lease, Position};
+use crate::physical_world::{Lease, Position};
 use crate::protocol::messages::ElementReport;
 use crate::restart::RestartHistory;
 use crate::state_saving::{
-    Commands, Inbound, Lost, Orphaned, Outbox, Record, Repeats, Settled, Timers, monotonic_at,
+    Commands, Inbound, Lost, Orphaned, Outbox, Record, Repeats, Timers, monotonic_at,
 };
-use crate::time::{Monotonic, Now, WallClock};
+use crate::time::{Monotonic, Now};
 
 /// The machine of one element.
 #[derive(Debug)]
@@ -115,6 +118,8 @@ pub struct Cell {
     substituting: Substituting,
     /// Which appliances could not be reached the last time.
     unreached: Unreached,
+    /// What waits until the store's clock is known.
+    unsure: Unsure,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,91 +134,6 @@ enum Phase {
     Mending { not_before: Monotonic, asked: bool },
     /// This incarnation is over.
     Halted,
-}
-
-/// Where each part of the log is: waiting to be logged, on its way, durable, being handled.
-#[derive(Debug, Default)]
-struct Log {
-    /// Not yet sent to the store.
-    waiting: VecDeque<Waiting>,
-    /// Sent, in order, not yet answered.
-    in_flight: VecDeque<InFlight>,
-    /// Durable, not yet handled.
-    ready: VecDeque<(u64, WallClock, Record)>,
-    /// The index of the last record sent to the store.
-    head: u64,
-    /// The index of the last record known to be durable.
-    durable: u64,
-    /// The index of the last record folded into the state.
-    handled: u64,
-    /// The record that the element is handling.
-    handling: Option<Handling>,
-    /// When to send again after the store was out of reach.
-    retry: Option<Retry>,
-    /// Commands settled since the last batch.
-    settled: Vec<Settled>,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    record: Record,
-    /// Given for an event whose transport waits for the log.
-    receipts: Vec<u64>,
-}
-
-#[derive(Debug)]
-struct InFlight {
-    first: u64,
-    records: Vec<Waiting>,
-    answer: Option<Answer>,
-}
-
-/// What the store said of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
-    /// It is durable, and was taken at this instant.
-    Durable(WallClock),
-    /// It may not be durable and is sent again.
-    Failed,
-}
-
-#[derive(Debug, Default)]
-struct Handling {
-    index: u64,
-    logged_at: WallClock,
-    expired: bool,
-    /// The handler is not given it.
-    left_out: bool,
-    /// It held only as it occurred: what follows from it acts now or never.
-    immediate: bool,
-    expires_at: Option<WallClock>,
-    /// What it follows from, itself included if it was sensed.
-    causes: Causes,
-    binding: Option<(EntityId, Position)>,
-    /// For what a device said: which event, and when it occurred.
-    occurred: Option<(EventId, WallClock)>,
-    /// Who waits for an answer, if it is a call.
-    caller: Option<Caller>,
-    what: String,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Retry {
-    at: Monotonic,
-    failures: u32,
-}
-
-/// How far the last checkpoint reaches, and whether one is under way.
-#[derive(Debug, Default)]
-struct Checkpoint {
-    /// Nothing was ever saved: the first checkpoint holds the initial state, whole.
-    initial_missing: bool,
-    /// The store could not take the last one; it is tried again when due.
-    failed: bool,
-    upto: u64,
-    under_way: Option<u64>,
-    due_at: Option<Monotonic>,
-    taken_at: Option<WallClock>,
 }
 
 impl Cell {
@@ -268,6 +188,7 @@ impl Cell {
             unreached_deadline: None,
             substituting: Substituting::default(),
             unreached: Unreached::default(),
+            unsure: Unsure::default(),
             settings,
         }
     }
@@ -357,12 +278,12 @@ impl Cell {
             self.surroundings.next_reversion_at(),
             self.calling.open.next_due_at(),
         ];
-        let due = due.into_iter().flatten().min();
+        let due = due.into_iter().flatten().min().filter(|_| now.is_sure());
         self.timer_deadline = due.map(|at| monotonic_at(now, at));
     }
 
     fn fire_timers(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if !self.is_live() || self.stop_requested {
+        if !self.is_live() || self.stop_requested || !now.is_sure() {
             return;
         }
         for timed in self.timers.due(now) {
@@ -384,6 +305,7 @@ impl Machine for Cell {
         if self.phase == Phase::Halted {
             return;
         }
+        self.catch_up(now, effects);
         match input {
             Input::Restored(restored) => self.restored(now, restored, effects),
             Input::Received { link, envelopes } => self.received(now, &link, envelopes, effects),
@@ -396,9 +318,17 @@ impl Machine for Cell {
             }
             Input::Acknowledged { link, upto } => self.acknowledged(now, &link, upto),
             Input::ResumeAsked { link, mark } => self.resume_asked(now, &link, mark, effects),
-            Input::Settled { link, position } => self.settled(now, &link, position, effects),
-            Input::Returned { link } => self.handed_back(now, &link),
-            Input::Compared { link, shown } => self.compared(now, &link, shown.as_ref(), effects),
+            Input::Settled {
+                link,
+                position,
+                sending,
+            } => self.settled(now, &link, (position, sending), effects),
+            Input::Returned { link, sending } => self.handed_back(now, &link, sending),
+            Input::Compared {
+                link,
+                question,
+                shown,
+            } => self.answered(now, &link, question, shown.as_ref(), effects),
             Input::Checkpointed { upto } => self.checkpointed_upto(now, upto, effects),
             Input::CheckpointFailed { cause } => self.checkpoint_failed(now, cause, effects),
             Input::ReportAsked { request } => {
@@ -410,7 +340,11 @@ impl Machine for Cell {
             Input::Reconfigured(reconfiguration) => {
                 self.reconfigured(now, reconfiguration, effects);
             }
-            Input::Doubted { link, position } => self.doubted(now, &link, position, effects),
+            Input::Doubted {
+                link,
+                position,
+                sending,
+            } => self.doubted(now, &link, (position, sending), effects),
             Input::Judged {
                 link,
                 position,
@@ -422,14 +356,20 @@ impl Machine for Cell {
             Input::Claimed { asked_at, free_at } => self.claimed(asked_at, free_at),
             Input::Proven { asked_at } => self.proven(now, asked_at, effects),
             Input::NotProven { cause } => self.not_proven(now, cause, effects),
-            Input::Unreached { link, cause } => self.unreached(now, &link, cause),
+            Input::Unreached {
+                link,
+                sending,
+                cause,
+            } => self.unreached(now, &link, sending, cause),
             Input::Refused {
                 link,
                 position,
+                sending,
                 reason,
-            } => self.refused_by_device(now, &link, position, &reason, effects),
+            } => self.refused_by_device(now, &link, (position, sending), &reason, effects),
         }
         self.conclude_due(now, effects);
+        self.ask_clock(now, effects);
         self.arm_timers(now);
         self.arm_lease(now);
     }
@@ -463,13 +403,15 @@ impl Machine for Cell {
         let resend = resend.filter(|_| live);
         let listening = self.listens_until();
         let lease = self.lease_deadline.filter(|_| live);
+        let clock = self.unsure.ask_at().filter(|_| live);
         let own = [mending, retry, checkpoint, resend, timer];
         let unreached = self.unreached_deadline.filter(|_| live);
-        let others = [flush, listening, lease, unreached];
+        let others = [flush, listening, lease, unreached, clock];
         own.into_iter().chain(others).flatten().min()
     }
 
     fn wake(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.catch_up(now, effects);
         self.mend(now, effects);
         self.retry_append(now, effects);
         self.retry_flush(now, effects);
@@ -480,6 +422,7 @@ impl Machine for Cell {
         self.conclude_due(now, effects);
         self.act_when_free(now, effects);
         self.try_unreached(now, effects);
+        self.ask_clock(now, effects);
         self.arm_timers(now);
         self.arm_lease(now);
     }

@@ -93,9 +93,8 @@ impl Cell {
 
     /// Sends the next command to an appliance, if none is on its way.
     pub(super) fn actuate(&mut self, now: Now, link: &str, effects: &mut Vec<Effect>) {
-        let open = self.showing.is_open(link)
-            && !self.is_unserved(link)
-            && !self.unreached.waits(link, now);
+        let shown = self.showing.is_open(link) && !self.unsure.is_unshown(link);
+        let open = shown && !self.is_unserved(link) && !self.unreached.waits(link, now);
         if !self.is_live() || !self.connected || !open {
             return;
         }
@@ -110,9 +109,11 @@ impl Cell {
                 // It stays in flight until it may leave.
                 NextCommand::Send(command) if self.withholds(link, &command) => return,
                 NextCommand::Send(command) => {
+                    let sending = self.commands.get(link).map_or(0, Commands::sending);
                     effects.push(Effect::Actuate {
                         link: link.into(),
                         command,
+                        sending,
                     });
                 }
                 NextCommand::Read(property) => {
@@ -128,6 +129,7 @@ impl Cell {
                         position,
                         attempt,
                         counter,
+                        handed_over: self.handed_over(link),
                     };
                     self.begin(now, begun, effects);
                 }
@@ -203,11 +205,11 @@ impl Cell {
         &mut self,
         now: Now,
         link: &str,
-        position: Position,
+        (position, sending): (Position, u64),
         effects: &mut Vec<Effect>,
     ) {
         let commands = self.commands.get_mut(link);
-        let Some(lane) = commands.and_then(|commands| commands.taken(position)) else {
+        let Some(lane) = commands.and_then(|commands| commands.taken(position, sending)) else {
             return;
         };
         self.unreached.reached(link);
@@ -215,13 +217,6 @@ impl Cell {
         self.append(now, effects);
         self.actuate(now, link, effects);
         self.stop_if_drained(effects);
-    }
-
-    /// The command could not be handed over; it is offered again when the transport is up.
-    pub(super) fn returned(&mut self, link: &str) {
-        if let Some(commands) = self.commands.get_mut(link) {
-            commands.returned();
-        }
     }
 
     /// The transport is up: both ends of every binding find out what the other misses.

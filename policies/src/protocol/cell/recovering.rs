@@ -155,7 +155,7 @@ impl Cell {
         );
         if !self.announced {
             self.explain_replay(now);
-            self.timers.drop_missed(now);
+            self.judge_missed(now);
         }
         if let Some(cause) = self.mended.take() {
             effects.push(Effect::Mended { cause });
@@ -170,6 +170,7 @@ impl Cell {
             self.send(now, effects);
         }
         self.append(now, effects);
+        self.catch_up(now, effects);
         self.fire_timers(now, effects);
         self.end_calls(now, effects);
         self.schedule_checkpoint(now);

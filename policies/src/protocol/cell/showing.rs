@@ -12,7 +12,7 @@ use super::{Cell, Effect, Source, Target};
 use crate::ids::EntityId;
 use crate::model::ActuationClass;
 use crate::physical_world::{Entry, EventId, Happened, Key, Kind, Position, recovered};
-use crate::state_saving::{Desired, Lane, Properties, Settled};
+use crate::state_saving::{Commands, Desired, Lane, Properties, Settled};
 use crate::time::{Monotonic, Now};
 
 /// How long a device that answers nobody is listened to before it is told what it is to show.
@@ -21,8 +21,10 @@ const LISTEN_FOR: Duration = Duration::from_millis(200);
 /// Which devices are being asked what they show, and which are not yet to be told anything.
 #[derive(Debug, Default)]
 pub(super) struct Showing {
-    /// Per flow, what the answer is for.
-    asked: BTreeMap<String, Purpose>,
+    /// Per flow, what the answer is for, and which question it answers.
+    asked: BTreeMap<String, (Purpose, u64)>,
+    /// How many questions were asked.
+    questions: u64,
     /// Flows whose device waits until the log knows that something of it goes back.
     unshown: Vec<String>,
     /// Flows whose device answers nobody, and until when what it says by itself is awaited.
@@ -43,6 +45,12 @@ pub(super) enum Purpose {
 }
 
 impl Showing {
+    /// The question that is open on a flow.
+    #[cfg(test)]
+    pub(super) fn question(&self, link: &str) -> Option<u64> {
+        Some(self.asked.get(link)?.1)
+    }
+
     /// Whether a device may be told something.
     pub(super) fn is_open(&self, link: &str) -> bool {
         !self.asked.contains_key(link)
@@ -56,22 +64,37 @@ impl Cell {
     pub(super) fn show_all(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let links: Vec<String> = self.commands.keys().cloned().collect();
         for link in links {
-            let going_back = self
-                .appliance_of(&link)
-                .is_some_and(|appliance| self.surroundings.is_going_back(appliance, now));
-            if going_back {
-                self.showing.unshown.push(link);
-            } else {
-                self.show_target(now, &link, effects);
-            }
+            self.show_when_gone_back(now, link, effects);
         }
+    }
+
+    /// Shows an appliance what it is to show, as soon as the log knows what of it goes back.
+    pub(super) fn show_when_gone_back(
+        &mut self,
+        now: Now,
+        link: String,
+        effects: &mut Vec<Effect>,
+    ) {
+        let going_back = self
+            .appliance_of(&link)
+            .is_some_and(|appliance| self.surroundings.is_going_back(appliance, now));
+        if going_back && now.is_sure() {
+            self.showing.unshown.push(link);
+        } else {
+            self.show_target(now, &link, effects);
+        }
+    }
+
+    /// Whether an appliance answered and is not told yet what it is to show.
+    pub(super) fn concludes(&self) -> bool {
+        !self.showing.concluding.is_empty()
     }
 
     /// Makes an appliance show all that was commanded, still holds and was not overridden: at most
     /// one command, and none if it says that it shows it already. Whatever waited to be sent to it
     /// and is not part of that is dropped.
     pub fn show_target(&mut self, now: Now, link: &str, effects: &mut Vec<Effect>) {
-        if self.is_unserved(link) {
+        if self.is_unserved(link) || self.puts_off(link, now) {
             return;
         }
         let Some(appliance) = self.appliance_of(link).cloned() else {
@@ -96,7 +119,7 @@ impl Cell {
         if answers && !names.is_empty() {
             self.ask(link, Purpose::Target, names, effects);
         } else if !names.is_empty() && self.hears(&appliance) {
-            self.showing.asked.insert(link.into(), Purpose::Target);
+            self.ask_nobody(link);
             let until = now.monotonic + LISTEN_FOR;
             self.showing.listening.insert(link.into(), until);
         } else {
@@ -124,6 +147,9 @@ impl Cell {
         let due: Vec<String> = self.showing.listening.iter().filter_map(due).collect();
         for link in due {
             self.compared(now, &link, None, effects);
+        }
+        if !now.is_sure() {
+            return;
         }
         let folded = self.log.handled;
         let ready =
@@ -208,11 +234,29 @@ impl Cell {
         properties: Vec<String>,
         effects: &mut Vec<Effect>,
     ) {
-        self.showing.asked.insert(link.into(), purpose);
+        self.showing.questions += 1;
+        let question = self.showing.questions;
+        self.showing.asked.insert(link.into(), (purpose, question));
         effects.push(Effect::Compare {
             link: link.into(),
+            question,
             properties,
         });
+    }
+
+    /// Listens to a device that answers nobody.
+    fn ask_nobody(&mut self, link: &str) {
+        self.showing.questions += 1;
+        let question = self.showing.questions;
+        let asked = (Purpose::Target, question);
+        self.showing.asked.insert(link.into(), asked);
+    }
+
+    /// What was asked of the device that served before is answered by nobody any more.
+    pub(super) fn forget_question(&mut self, link: &str) {
+        self.showing.asked.remove(link);
+        self.showing.listening.remove(link);
+        self.showing.concluding.remove(link);
     }
 
     /// Asks a device what it counts, before a command that must not be repeated.
@@ -220,15 +264,30 @@ impl Cell {
         self.ask(link, Purpose::Before, Vec::from([property]), effects);
     }
 
-    /// The appliance was asked what it shows; `None` is no answer.
-    pub(super) fn compared(
+    /// The appliance was asked what it shows; `None` is no answer. What answers an older question says
+    /// nothing: another appliance may serve since.
+    pub(super) fn answered(
+        &mut self,
+        now: Now,
+        link: &str,
+        question: u64,
+        shown: Option<&Properties>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let asked = self.showing.asked.get(link);
+        if asked.is_some_and(|(_, asked)| *asked == question) {
+            self.compared(now, link, shown, effects);
+        }
+    }
+
+    fn compared(
         &mut self,
         now: Now,
         link: &str,
         shown: Option<&Properties>,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(purpose) = self.showing.asked.remove(link) else {
+        let Some((purpose, _)) = self.showing.asked.remove(link) else {
             return;
         };
         self.showing.listening.remove(link);
@@ -318,13 +377,23 @@ impl Cell {
             link: link.into(),
             lane,
             position,
+            handed_over: self.handed_over(link),
         });
+    }
+
+    /// By which decision the device serves that is spoken to on a flow.
+    pub(super) fn handed_over(&self, link: &str) -> u64 {
+        self.commands.get(link).map_or(0, Commands::handed_over)
     }
 
     /// The log says that commands are settled.
     pub(super) fn fold_settled(&mut self, settled: &Settled) {
-        if let Some(commands) = self.commands.get_mut(&settled.link) {
-            commands.settle(settled.lane, settled.position);
+        let Some(commands) = self.commands.get_mut(&settled.link) else {
+            return;
+        };
+        let is_it = commands.settle(settled.lane, settled.position, settled.handed_over);
+        if !is_it {
+            return;
         }
         if let Some(appliance) = self.appliance_of(&settled.link).cloned() {
             let event = self.id_of(settled.position);

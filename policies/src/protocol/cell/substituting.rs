@@ -13,9 +13,10 @@ use alloc::vec::Vec;
 use super::world::Asked;
 use super::{Cell, Effect, Handling, Input, Phase, Place, TaskInput, Waiting};
 use crate::ids::EntityId;
-use crate::physical_world::Position;
+use crate::model::ActuationClass;
+use crate::physical_world::{Entry, Kind, Position};
 use crate::protocol::appliances::{PlaceChange, PlaceFate, Reconfiguration, Served};
-use crate::state_saving::Record;
+use crate::state_saving::{Command, Commands, Properties, Record};
 use crate::time::{Now, WallClock};
 
 /// The first number of a command to a safe state among what follows from one record: far behind those
@@ -78,6 +79,8 @@ impl Cell {
             return;
         }
         self.substituting.newest = reconfiguration.epoch;
+        // What was carried out before stands before it in the log.
+        self.note_settled();
         self.log.waiting.push_back(Waiting {
             record: Record::Reconfigured(reconfiguration),
             receipts: Vec::new(),
@@ -102,7 +105,8 @@ impl Cell {
         effects.push(Effect::Reroute(self.substituting.table.clone()));
         let changed = self.changed_since(&before);
         for appliance in &changed {
-            self.give_over_doubts(appliance, effects);
+            self.give_over_doubts(appliance, &before, effects);
+            self.give_place(appliance, logged_at);
         }
         self.bring_to_safety(now, (index, logged_at), &before, effects);
         if self.substituting.table.epoch > self.substituting.shown {
@@ -221,19 +225,86 @@ impl Cell {
 
     /// What is on its way to the appliance that served until now, and must not be repeated, waits for a
     /// person's word: what another device counts says nothing of it.
-    fn give_over_doubts(&mut self, appliance: &EntityId, effects: &mut Vec<Effect>) {
+    fn give_over_doubts(
+        &mut self,
+        appliance: &EntityId,
+        before: &Reconfiguration,
+        effects: &mut Vec<Effect>,
+    ) {
+        let served = before.served.get(appliance) != Some(&Served::Nobody);
         for link in self.links_of(appliance) {
-            if let Some(commands) = self.commands.get_mut(&link) {
-                commands.returned();
+            self.forget_question(&link);
+            self.unreached.reached(&link);
+            let Some(commands) = self.commands.get_mut(&link) else {
+                continue;
+            };
+            commands.returned();
+            let keys = commands.known_to_device_only();
+            for position in keys.into_iter().filter(|_| served) {
+                self.give_over(&link, position, effects);
             }
             if self.is_live() {
                 self.resolve_doubt(&link, None, effects);
-            } else if let Some(commands) = self.commands.get_mut(&link)
-                && let Some(position) = commands.doubt().map(|doubt| doubt.command.position)
-            {
-                commands.give_over(position);
+                continue;
+            }
+            let doubt = self.commands.get(&link).and_then(Commands::doubt);
+            if let Some(position) = doubt.map(|doubt| doubt.command.position) {
+                self.give_over(&link, position, effects);
             }
         }
+    }
+
+    /// What waits is for whoever serves now, and what the one before was told and still holds it is
+    /// told too: it shows no state that could be compared.
+    fn give_place(&mut self, appliance: &EntityId, at: WallClock) {
+        let table = &self.substituting.table;
+        let nobody = table.served.get(appliance) == Some(&Served::Nobody);
+        let harmless = nobody || table.application_failed.is_some();
+        let again = match harmless {
+            true => Vec::new(),
+            false => self.still_asked(appliance, at),
+        };
+        let epoch = table.epoch;
+        // One flow tells it, as one does of what goes back by itself.
+        let mut again = Some(again);
+        for link in self.links_of(appliance) {
+            if let Some(commands) = self.commands.get_mut(&link) {
+                commands.hand_over(epoch, again.take().unwrap_or_default());
+            }
+        }
+    }
+
+    /// What an appliance was told that is no state, holds at an instant of the log and is to be done by
+    /// whoever takes its place: that people are warned, as long as they are; what it knew by a key, as
+    /// long as its author said. What counts by itself, or must not be repeated, never.
+    fn still_asked(&self, appliance: &EntityId, at: WallClock) -> Vec<Command> {
+        let model = self.surroundings.model(appliance);
+        let place = self.settings.places.get(appliance);
+        let safe = place.and_then(|place| place.safe_state.as_ref());
+        let is_safe = |name: &String, entry: &Entry| {
+            let value = safe.and_then(|safe| safe.get(name));
+            value.is_some_and(|value| value.means(&entry.value))
+        };
+        let counts = |name: &String| model.properties.get(name).is_some_and(|p| p.accumulates);
+        let mut asked: BTreeMap<Position, Command> = BTreeMap::new();
+        for (name, entry) in self.surroundings.world.newest_of(appliance) {
+            let again = match model.class_of(name) {
+                ActuationClass::Alarm => !is_safe(name, entry),
+                ActuationClass::Keyed => entry.expires_at.is_some() && !counts(name),
+                ActuationClass::Set | ActuationClass::Delta | ActuationClass::Irreversible => false,
+            };
+            if !again || entry.kind != Kind::Actuated || !entry.holds_at(at) {
+                continue;
+            }
+            let position = entry.event.position;
+            let command = asked.entry(position).or_insert_with(|| Command {
+                position,
+                expires_at: entry.expires_at,
+                properties: Properties::new(),
+            });
+            command.properties.insert(name.clone(), entry.value.clone());
+        }
+        asked.into_values().collect()
     }
 
     /// When the application fails its actuators are left harmless, and so they stay until they are

@@ -67,9 +67,13 @@ impl Unreached {
 
 impl Cell {
     /// Nothing of the command in flight reached its device.
-    pub(super) fn unreached(&mut self, now: Now, link: &str, cause: String) {
-        self.returned(link);
-        self.unreached.failed(now.monotonic, link, cause);
+    pub(super) fn unreached(&mut self, now: Now, link: &str, sending: u64, cause: String) {
+        let Some(commands) = self.commands.get_mut(link) else {
+            return;
+        };
+        if commands.handed_back(sending) {
+            self.unreached.failed(now.monotonic, link, cause);
+        }
     }
 
     /// Tries again what was not reached and has waited for long enough.
@@ -87,16 +91,20 @@ impl Cell {
         &mut self,
         now: Now,
         link: &str,
-        position: Position,
+        (position, sending): (Position, u64),
         reason: &str,
         effects: &mut Vec<Effect>,
     ) {
+        let commands = self.commands.get(link);
+        if !commands.is_some_and(|commands| commands.is_in_flight(sending)) {
+            return;
+        }
         self.counters.dead_letters += 1;
         effects.push(Effect::Bury {
             index: position.index,
             what: format!("command {position:?} on {link}"),
             cause: format!("the appliance refused it: {reason}"),
         });
-        self.settled(now, link, position, effects);
+        self.settled(now, link, (position, sending), effects);
     }
 }

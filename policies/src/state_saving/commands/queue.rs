@@ -74,6 +74,10 @@ struct Queued {
     command: Command,
     attempt: u32,
     begun: Option<Begun>,
+    /// By which decision the device serves that is to carry it out although the one before may have:
+    /// that the one before took it ends nothing.
+    #[serde(default)]
+    handed_over: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -91,7 +95,8 @@ enum Learnt {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Queue {
     saved: SavedQueue,
-    learnt: BTreeMap<Position, Learnt>,
+    /// With the decision by which the device serves of which it was learnt.
+    learnt: BTreeMap<Position, (Learnt, u64)>,
     /// The command whose beginning is on its way to the log.
     beginning: Option<(Position, u32)>,
     /// What the device counted before the command at this place.
@@ -109,9 +114,10 @@ impl SavedQueue {
         self.unknown.iter()
     }
 
-    fn remove(&mut self, position: Position) {
+    fn remove(&mut self, position: Position, handed_over: u64) {
+        let of_another = |queued: &Queued| queued.handed_over > handed_over;
         self.queue
-            .retain(|queued| queued.command.position != position);
+            .retain(|queued| queued.command.position != position || of_another(queued));
     }
 
     fn give_over(&mut self, position: Position) {
@@ -130,9 +136,9 @@ impl SavedQueue {
         }
     }
 
-    fn apply(&mut self, position: Position, learnt: Learnt) {
+    fn apply(&mut self, position: Position, (learnt, handed_over): (Learnt, u64)) {
         match learnt {
-            Learnt::Settled => self.remove(position),
+            Learnt::Settled => self.remove(position, handed_over),
             Learnt::Unknown => self.give_over(position),
         }
     }
@@ -166,12 +172,47 @@ impl Queue {
         }
     }
 
+    /// The commands that wait, in order.
+    pub(super) fn commands(&self) -> impl Iterator<Item = &Command> {
+        self.saved.queue.iter().map(|queued| &queued.command)
+    }
+
+    /// All that waits is for another device, and `again` is before it, except what that device took
+    /// already.
+    pub(super) fn hand_over(&mut self, epoch: u64, again: Vec<Command>) {
+        let asked_again = |position: Position| again.iter().any(|it| it.position == position);
+        for queued in &mut self.saved.queue {
+            if asked_again(queued.command.position) {
+                queued.handed_over = epoch;
+            }
+        }
+        for command in again.into_iter().rev() {
+            let position = command.position;
+            let is_it = |known: &Command| known.position == position;
+            let unknown = self.saved.unknown().any(|unknown| is_it(&unknown.command));
+            let learnt = self.learnt.get(&position);
+            let settled = learnt.is_some_and(|(learnt, at)| match learnt {
+                Learnt::Settled => *at >= epoch,
+                Learnt::Unknown => true,
+            });
+            if !settled && !unknown && !self.commands().any(is_it) {
+                self.saved.queue.push_front(Queued {
+                    command,
+                    attempt: 0,
+                    begun: None,
+                    handed_over: epoch,
+                });
+            }
+        }
+    }
+
     pub(super) fn emitted(&mut self, command: Command) {
         let position = command.position;
         self.saved.queue.push_back(Queued {
             command,
             attempt: 0,
             begun: None,
+            handed_over: 0,
         });
         if let Some(learnt) = self.learnt.get(&position) {
             self.saved.apply(position, *learnt);
@@ -186,6 +227,7 @@ impl Queue {
             command,
             attempt,
             begun,
+            ..
         } = self.saved.queue.front()?;
         if begun.is_some() || may_repeat(model, &command.properties) {
             return Some(NextCommand::Send(command.clone()));
@@ -224,7 +266,19 @@ impl Queue {
         self.reading = None;
     }
 
-    pub(super) fn begun(&mut self, position: Position, attempt: u32, counter: Option<Value>) {
+    /// The log says that a command is about to be sent; what is counted is `None` if that was to
+    /// another device, so that it never was.
+    pub(super) fn begun(
+        &mut self,
+        position: Position,
+        attempt: u32,
+        counted: Option<Option<Value>>,
+    ) {
+        self.beginning
+            .take_if(|beginning| *beginning == (position, attempt));
+        let Some(counter) = counted else {
+            return;
+        };
         let is_it =
             |queued: &Queued| queued.command.position == position && queued.attempt == attempt;
         if let Some(place) = self.saved.queue.iter().position(is_it) {
@@ -234,24 +288,32 @@ impl Queue {
                 queued.begun = Some(Begun { counter });
             }
         }
-        self.beginning
-            .take_if(|beginning| *beginning == (position, attempt));
     }
 
     /// Known here before the log knows it.
-    pub(super) fn settled(&mut self, position: Position) {
-        self.saved.remove(position);
-        self.learnt.insert(position, Learnt::Settled);
+    pub(super) fn settled(&mut self, position: Position, handed_over: u64) {
+        self.saved.remove(position, handed_over);
+        let learnt = (Learnt::Settled, handed_over);
+        self.learnt.insert(position, learnt);
     }
 
-    pub(super) fn settle_for_good(&mut self, position: Position) {
-        self.saved.remove(position);
-        self.learnt.remove(&position);
+    pub(super) fn settle_for_good(&mut self, position: Position, handed_over: u64) {
+        self.saved.remove(position, handed_over);
+        // Whoever serves since, it needs no person's word that the one before took it.
+        self.saved
+            .unknown
+            .retain(|unknown| unknown.command.position != position);
+        let is_newer = |(learnt, at): &(Learnt, u64)| match learnt {
+            Learnt::Settled => *at > handed_over,
+            Learnt::Unknown => false,
+        };
+        self.learnt
+            .retain(|at, learnt| *at != position || is_newer(learnt));
     }
 
     pub(super) fn give_over(&mut self, position: Position) {
         self.saved.give_over(position);
-        self.learnt.insert(position, Learnt::Unknown);
+        self.learnt.insert(position, (Learnt::Unknown, 0));
     }
 
     pub(super) fn doubt<'a>(&'a self, model: &'a DeviceModel) -> Option<Doubt<'a>> {
@@ -293,6 +355,7 @@ impl Queue {
                 command,
                 attempt: attempt + 1,
                 begun: None,
+                handed_over: 0,
             });
         }
         true

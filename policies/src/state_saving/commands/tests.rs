@@ -81,7 +81,7 @@ fn an_expired_lock_still_cancels_the_unlock_before_it() {
 #[test]
 fn what_was_settled_is_passed_over_at_replay() {
     let mut lamp = of(ActuationClass::Set);
-    lamp.settle(Lane::Merged, at_index(2));
+    lamp.settle(Lane::Merged, at_index(2), 0);
     lamp.emitted(command(2, None, &[("state", 1)]));
     assert_eq!(lamp.next(at(0)), None);
 }
@@ -96,11 +96,11 @@ fn one_emission_that_sets_and_doses_sets_at_once_and_doses_by_itself() {
     assert_eq!(pump.next(at(0)), Some(begin(1, 0, None)));
     let sets = command(1, None, &[("state", 1)]);
     assert_eq!(pump.next(at(0)), Some(NextCommand::Send(sets)));
-    assert_eq!(pump.taken(at_index(1)), Some(Lane::Merged));
-    pump.begun(at_index(1), 0, None);
+    assert_eq!(pump.taken(at_index(1), pump.sending()), Some(Lane::Merged));
+    pump.begun(at_index(1), 0, None, 0);
     let doses = command(1, None, &[("dose", 2)]);
     assert_eq!(pump.next(at(0)), Some(NextCommand::Send(doses)));
-    assert_eq!(pump.taken(at_index(1)), Some(Lane::Queued));
+    assert_eq!(pump.taken(at_index(1), pump.sending()), Some(Lane::Queued));
     assert_eq!(pump.waiting(), 0);
 }
 
@@ -114,7 +114,7 @@ fn an_irreversible_command_is_begun_in_the_log_before_it_is_sent_and_never_repea
         None,
         "its beginning is not yet in the log"
     );
-    pump.begun(at_index(1), 0, None);
+    pump.begun(at_index(1), 0, None, 0);
     let saved = pump.saved();
     let dose = command(1, None, &[("dose", 2)]);
     assert_eq!(pump.next(at(0)), Some(NextCommand::Send(dose.clone())));
@@ -144,7 +144,7 @@ fn a_command_that_expired_before_the_one_begun_after_it_is_not_in_doubt() {
     let mut recovered = of(ActuationClass::Irreversible);
     recovered.emitted(command(1, Some(10), &[("dose", 1)]));
     recovered.emitted(command(2, None, &[("dose", 2)]));
-    recovered.begun(at_index(2), 0, None);
+    recovered.begun(at_index(2), 0, None, 0);
     let second = command(2, None, &[("dose", 2)]);
     assert_eq!(recovered.doubt().map(|doubt| doubt.command), Some(&second));
 }
@@ -159,7 +159,7 @@ fn a_counter_is_read_before_a_dose_and_shows_after_a_crash_whether_it_was_given(
 
     let mut after = Commands::new(pump());
     after.emitted(command(1, Some(100), &[("dose", 2)]));
-    after.begun(at_index(1), 0, Some(Value::Integer(7)));
+    after.begun(at_index(1), 0, Some(Value::Integer(7)), 0);
     let finding = |answer: Option<&Properties>| after.doubt().unwrap().finding(answer, "e/1.1.0");
     assert_eq!(finding(Some(&shown(&[("doses", 8)]))), Finding::CarriedOut);
     assert_eq!(
@@ -181,7 +181,7 @@ fn a_device_that_shows_its_last_command_tells_whether_it_was_this_one() {
     });
     spooler.emitted(command(1, None, &[("print", 7)]));
     assert_eq!(spooler.next(at(0)), Some(begin(1, 0, None)));
-    spooler.begun(at_index(1), 0, None);
+    spooler.begun(at_index(1), 0, None, 0);
     let finding = |job: &str| {
         let answer = [("job".into(), Value::Text(job.into()))].into();
         spooler.doubt().unwrap().finding(Some(&answer), "e/1.1.0")
@@ -194,16 +194,16 @@ fn a_device_that_shows_its_last_command_tells_whether_it_was_this_one() {
 fn only_a_persons_word_sends_a_command_of_unknown_fate_again_and_it_is_begun_anew() {
     let mut pump = of(ActuationClass::Irreversible);
     pump.emitted(command(1, Some(10), &[("dose", 2)]));
-    pump.begun(at_index(1), 0, None);
+    pump.begun(at_index(1), 0, None, 0);
     pump.give_over(at_index(1));
     assert!(pump.judged(at_index(1), Verdict::Unknown, WallClock(20)));
     assert_eq!(pump.next(at(20)), None);
     assert!(pump.judged(at_index(1), Verdict::Redo, WallClock(30)));
     assert_eq!(pump.next(at(30)), Some(begin(1, 1, None)));
-    pump.begun(at_index(1), 1, None);
+    pump.begun(at_index(1), 1, None, 0);
     let again = command(1, Some(60_000_030), &[("dose", 2)]);
     assert_eq!(pump.next(at(30)), Some(NextCommand::Send(again)));
-    assert_eq!(pump.taken(at_index(1)), Some(Lane::Queued));
+    assert_eq!(pump.taken(at_index(1), pump.sending()), Some(Lane::Queued));
     assert!(
         !pump.judged(at_index(1), Verdict::Redo, WallClock(40)),
         "it is known now"
@@ -215,9 +215,9 @@ fn what_was_learnt_before_the_log_knew_survives_the_loss_of_the_instance() {
     let mut pump = of(ActuationClass::Irreversible);
     let dose = || command(1, None, &[("dose", 2)]);
     pump.emitted(dose());
-    pump.begun(at_index(1), 0, None);
+    pump.begun(at_index(1), 0, None, 0);
     assert_eq!(pump.next(at(0)), Some(NextCommand::Send(dose())));
-    assert_eq!(pump.taken(at_index(1)), Some(Lane::Queued));
+    assert_eq!(pump.taken(at_index(1), pump.sending()), Some(Lane::Queued));
     pump.restore(SavedCommands::default());
     pump.emitted(dose());
     assert_eq!(pump.waiting(), 0);

@@ -55,7 +55,8 @@ fn what_was_carried_out_is_logged_so_that_no_replay_repeats_it() {
         ),
         [Effect::Actuate {
             link: "lamp".into(),
-            command: command.clone()
+            command: command.clone(),
+            sending: 1,
         }]
     );
     let position = command.position;
@@ -64,7 +65,8 @@ fn what_was_carried_out_is_logged_so_that_no_replay_repeats_it() {
             at(2),
             Input::Settled {
                 link: "lamp".into(),
-                position
+                position,
+                sending: 0,
             }
         ),
         [Effect::Append {
@@ -109,7 +111,8 @@ fn an_irreversible_command_is_begun_in_the_log_before_it_is_sent() {
         ),
         [Effect::Actuate {
             link: "pump".into(),
-            command
+            command,
+            sending: 1,
         }]
     );
 }
@@ -139,6 +142,7 @@ fn after_a_recovery_a_device_is_asked_before_it_is_told() {
             Effect::Compare {
                 link: "lamp".into(),
                 properties: vec!["state".into()],
+                question: 1,
             },
             Effect::Ready {
                 replayed: 1,
@@ -149,6 +153,7 @@ fn after_a_recovery_a_device_is_asked_before_it_is_told() {
     let shown = Input::Compared {
         link: "lamp".into(),
         shown: Some([("state".into(), crate::model::Value::Integer(1))].into()),
+        question: 0,
     };
     let done = done("lamp", Lane::Merged, 1);
     assert_eq!(

@@ -16,6 +16,7 @@ fn dose_in_flight(valid_for: i64) -> Told {
     let asked = Effect::Compare {
         link: "pump".into(),
         properties: vec!["doses".into()],
+        question: 1,
     };
     assert_eq!(effects, [asked]);
     told.tell(
@@ -23,6 +24,7 @@ fn dose_in_flight(valid_for: i64) -> Told {
         Input::Compared {
             link: "pump".into(),
             shown: Some(doses(7)),
+            question: 0,
         },
     );
     let effects = told.logged(at(0));
@@ -53,6 +55,7 @@ fn a_dose_in_flight_is_settled_by_the_counter_repeated_if_it_was_not_given_and_e
         let answer = Input::Compared {
             link: "pump".into(),
             shown: shown.clone(),
+            question: 0,
         };
         let effects = told.tell(at(4 * SECOND), answer).to_vec();
         let case = format!("{shown:?} within {valid_for}");
@@ -74,6 +77,7 @@ fn a_command_of_unknown_fate_waits_for_a_persons_word_through_every_recovery() {
     let no_answer = || Input::Compared {
         link: "pump".into(),
         shown: None,
+        question: 0,
     };
     told.tell(at(4 * SECOND), no_answer());
     told.logged(at(4 * SECOND));
@@ -108,6 +112,7 @@ fn only_a_persons_word_sends_a_command_of_unknown_fate_again_under_its_own_id() 
     let shown = |shown| Input::Compared {
         link: "pump".into(),
         shown,
+        question: 0,
     };
     again.tell(at(4 * SECOND), shown(None));
     again.logged(at(4 * SECOND));
@@ -160,6 +165,7 @@ fn a_person_who_says_that_it_was_carried_out_ends_it() {
         Input::Compared {
             link: link(),
             shown: None,
+            question: 0,
         },
     );
     told.logged(at(4 * SECOND));
@@ -183,10 +189,12 @@ fn a_lost_connection_leaves_a_dose_in_doubt_and_the_counter_settles_it_without_a
     let doubted = Input::Doubted {
         link: "pump".into(),
         position: place(1),
+        sending: 0,
     };
     let asked = Effect::Compare {
         link: "pump".into(),
         properties: vec!["doses".into()],
+        question: 2,
     };
     assert_eq!(told.tell(at(SECOND), doubted), [asked]);
     let shown = Some(doses(8));
@@ -196,6 +204,7 @@ fn a_lost_connection_leaves_a_dose_in_doubt_and_the_counter_settles_it_without_a
             Input::Compared {
                 link: "pump".into(),
                 shown,
+                question: 0,
             },
         )
         .to_vec();
@@ -208,12 +217,13 @@ fn a_lost_connection_leaves_a_dose_in_doubt_and_the_counter_settles_it_without_a
 fn a_device_that_is_asked_what_it_shows_before_it_said_what_it_counts_is_asked_that_again() {
     let mut told = home();
     let dose = asks("pump", "dose", Value::Integer(2), None);
-    let counts = Effect::Compare {
+    let counts = |question| Effect::Compare {
         link: "pump".into(),
         properties: vec!["doses".into()],
+        question,
     };
     let effects = told.event(at(0), 1, dose);
-    assert_eq!(effects, core::slice::from_ref(&counts));
+    assert_eq!(effects, [counts(1)]);
     let mut effects = vec![];
     told.cell.show_target(at(1), "pump", &mut effects);
     told.cell.ask(
@@ -225,9 +235,10 @@ fn a_device_that_is_asked_what_it_shows_before_it_said_what_it_counts_is_asked_t
     let answer = |shown| Input::Compared {
         link: "pump".into(),
         shown,
+        question: 0,
     };
     let effects = told.tell(at(2), answer(Some(doses(7)))).to_vec();
-    assert_eq!(effects, [counts]);
+    assert_eq!(effects, [counts(3)]);
     told.tell(at(3), answer(Some(doses(7))));
     let effects = told.logged(at(3));
     let dose = [("dose".into(), Value::Integer(2))].into();

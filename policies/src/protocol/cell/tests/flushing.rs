@@ -171,7 +171,8 @@ fn a_command_that_must_not_be_repeated_leaves_when_its_beginning_is_stable() {
         effects,
         [Effect::Actuate {
             link: "pump".into(),
-            command: dose
+            command: dose,
+            sending: 3,
         }]
     );
 }

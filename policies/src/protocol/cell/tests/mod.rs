@@ -4,10 +4,12 @@ mod calling;
 mod devices;
 mod doubt;
 mod flushing;
+mod handing_over;
 mod leasing;
 mod logging;
 mod recovering;
 mod substituting;
+mod unsure;
 mod validity;
 mod world;
 
@@ -21,7 +23,8 @@ use super::*;
 use crate::model::{ActuationClass, DeviceModel};
 use crate::physical_world::{Causes, EventId};
 use crate::protocol::messages::Envelope;
-use crate::state_saving::{Batch, Begun, Command, Event, Lane, Properties};
+use crate::state_saving::{Batch, Begun, Command, Event, Lane, Properties, Settled};
+use crate::time::WallClock;
 
 fn id(name: &str) -> EntityId {
     EntityId::new(name).unwrap()
@@ -125,10 +128,27 @@ impl Told {
         }
     }
 
-    fn tell(&mut self, now: Now, input: Input) -> &[Effect] {
+    fn tell(&mut self, now: Now, mut input: Input) -> &[Effect] {
+        self.number(&mut input);
         self.effects.clear();
         self.cell.handle(now, input, &mut self.effects);
         &self.effects
+    }
+
+    /// What is told without a number is said of the last sending, or the open question.
+    fn number(&self, input: &mut Input) {
+        if let Input::Settled { link, sending, .. }
+        | Input::Doubted { link, sending, .. }
+        | Input::Returned { link, sending } = input
+            && *sending == 0
+        {
+            *sending = self.cell.commands[link.as_str()].sending();
+        }
+        if let Input::Compared { link, question, .. } = input
+            && *question == 0
+        {
+            *question = self.cell.showing.question(link).unwrap_or(0);
+        }
     }
 
     fn wake(&mut self, now: Now) -> &[Effect] {
@@ -223,6 +243,7 @@ fn begun(link: &str, index: u64) -> Record {
         position: place(index),
         attempt: 0,
         counter: None,
+        handed_over: 0,
     }])
 }
 
@@ -231,6 +252,7 @@ fn done(link: &str, lane: Lane, index: u64) -> Record {
         link: link.into(),
         lane,
         position: place(index),
+        handed_over: 0,
     }])
 }
 

@@ -7,7 +7,7 @@ use crate::model::Value;
 use crate::protocol::appliances::{PlaceChange, PlaceFate, Reconfiguration, Served};
 use crate::state_saving::Properties;
 
-fn served(epoch: u64, by: impl Into<Option<Served>>) -> Reconfiguration {
+pub(super) fn served(epoch: u64, by: impl Into<Option<Served>>) -> Reconfiguration {
     Reconfiguration {
         epoch,
         served: by.into().map(|by| (id("lamp"), by)).into_iter().collect(),
@@ -16,11 +16,11 @@ fn served(epoch: u64, by: impl Into<Option<Served>>) -> Reconfiguration {
     }
 }
 
-fn by_other() -> Served {
+pub(super) fn by_other() -> Served {
     Served::By(id("other"))
 }
 
-fn properties(state: i64) -> Properties {
+pub(super) fn properties(state: i64) -> Properties {
     [("state".into(), Value::Integer(state))].into()
 }
 
@@ -59,13 +59,14 @@ impl Told {
         let settled = Input::Settled {
             link: "lamp".into(),
             position: Position::new(1, index, 0),
+            sending: 0,
         };
         self.tell(at(1), settled);
         self.durable(at(1));
     }
 
     /// All that was sent to the log is in it.
-    fn durable(&mut self, now: Now) -> Vec<Effect> {
+    pub(super) fn durable(&mut self, now: Now) -> Vec<Effect> {
         let last = self.cell.log.head;
         let logged_at = now.wall;
         self.tell(now, Input::Appended { last, logged_at }).to_vec()
@@ -105,7 +106,7 @@ fn told_author(effects: &[Effect]) -> Vec<Vec<PlaceChange>> {
     effects.iter().filter_map(changes).collect()
 }
 
-fn actuated(effects: &[Effect]) -> Vec<Properties> {
+pub(super) fn actuated(effects: &[Effect]) -> Vec<Properties> {
     let command = |effect: &Effect| {
         let Effect::Actuate { command, .. } = effect else {
             return None;
@@ -127,6 +128,7 @@ fn a_substitute_is_shown_the_last_state_once_and_the_author_is_told() {
     let asked = Effect::Compare {
         link: "lamp".into(),
         properties: vec!["state".into()],
+        question: 1,
     };
     assert_eq!(effects[2], asked);
     assert_eq!(
@@ -136,7 +138,14 @@ fn a_substitute_is_shown_the_last_state_once_and_the_author_is_told() {
 
     let shown = Some(properties(0));
     let link = "lamp".into();
-    let effects = told.tell(at(51), Input::Compared { link, shown });
+    let effects = told.tell(
+        at(51),
+        Input::Compared {
+            link,
+            shown,
+            question: 0,
+        },
+    );
     assert_eq!(actuated(effects), [properties(7)]);
 }
 
@@ -165,7 +174,14 @@ fn what_is_commanded_while_nobody_serves_waits_and_the_newest_that_holds_is_sent
     let effects = told.reconfigured(at(50), &served(2, None));
     assert_eq!(told_author(&effects), [change(PlaceFate::Recovered)]);
     let link = "lamp".into();
-    let effects = told.tell(at(51), Input::Compared { link, shown: None });
+    let effects = told.tell(
+        at(51),
+        Input::Compared {
+            link,
+            shown: None,
+            question: 0,
+        },
+    );
     assert_eq!(actuated(effects), [properties(8)]);
 }
 
@@ -329,10 +345,11 @@ impl Told {
     }
 }
 
-fn asked_lamp() -> Effect {
+fn asked_lamp(question: u64) -> Effect {
     Effect::Compare {
         link: "lamp".into(),
         properties: vec!["state".into()],
+        question,
     }
 }
 
@@ -346,10 +363,17 @@ fn a_mend_shows_the_substitute_what_it_was_being_shown() {
     told.offered(at(51), 2);
     log.push(batch(4, logged(2, 1, None)));
     let effects = told.mended(at(52), log);
-    assert!(effects.contains(&asked_lamp()), "{effects:?}");
+    assert!(effects.contains(&asked_lamp(2)), "{effects:?}");
     let link = "lamp".into();
     let now = at(10_000_060);
-    let effects = told.tell(now, Input::Compared { link, shown: None });
+    let effects = told.tell(
+        now,
+        Input::Compared {
+            link,
+            shown: None,
+            question: 0,
+        },
+    );
     assert_eq!(actuated(effects), [properties(1)]);
     told.taken(1);
     assert_eq!(actuated(&told.effects), []);
@@ -366,7 +390,7 @@ fn a_mend_shows_what_was_decided_meanwhile_once() {
     told.tell(at(51), Input::Reconfigured(table.clone()));
     told.durable(at(51));
     let effects = told.mended(at(52), log);
-    let asked = effects.iter().filter(|effect| **effect == asked_lamp());
+    let asked = effects.iter().filter(|effect| **effect == asked_lamp(1));
     assert_eq!(asked.count(), 1, "{effects:?}");
     assert!(effects.contains(&Effect::ShowReconfiguration(table)));
 }
@@ -378,7 +402,7 @@ fn a_mend_says_nothing_to_an_appliance_that_took_all() {
     told.offered(at(51), 2);
     log.push(batch(3, logged(2, 1, None)));
     let effects = told.mended(at(52), log);
-    assert!(!effects.contains(&asked_lamp()), "{effects:?}");
+    assert!(!effects.contains(&asked_lamp(1)), "{effects:?}");
     assert_eq!(actuated(&effects), []);
 }
 
@@ -428,6 +452,7 @@ fn a_failed_application_brings_its_actuators_to_safety_before_all_that_waits() {
         position: safe,
         attempt: 0,
         counter: None,
+        handed_over: 0,
     }]);
     assert_eq!(commanded.collect::<Vec<_>>(), [vec![begun]]);
     assert_eq!(actuated(&effects), [properties(0)]);

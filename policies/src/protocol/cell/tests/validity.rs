@@ -138,6 +138,7 @@ fn a_command_that_waits_for_its_device_is_dropped_when_it_expires() {
         at(2 * SECOND),
         Input::Returned {
             link: "lamp".into(),
+            sending: 0,
         },
     );
     let again = told.tell(at(10 * SECOND), Input::Connected).to_vec();

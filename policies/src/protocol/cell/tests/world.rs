@@ -138,7 +138,14 @@ impl Told {
     fn settle(&mut self, now: Now, link: &str, index: u64) {
         let position = place(index);
         let link = link.into();
-        self.tell(now, Input::Settled { link, position });
+        self.tell(
+            now,
+            Input::Settled {
+                link,
+                position,
+                sending: 0,
+            },
+        );
         self.logged(now);
     }
 }
@@ -146,7 +153,7 @@ impl Told {
 pub(super) fn actuated(effects: &[Effect]) -> Vec<(String, Properties)> {
     let mut actuated = Vec::new();
     for effect in effects {
-        if let Effect::Actuate { link, command } = effect {
+        if let Effect::Actuate { link, command, .. } = effect {
             actuated.push((link.clone(), command.properties.clone()));
         }
     }
@@ -277,11 +284,13 @@ fn a_recovery_after_the_end_of_an_unlocking_locks_once_if_the_door_is_open() {
         let asked = Effect::Compare {
             link: "door".into(),
             properties: vec!["lock".into()],
+            question: 1,
         };
         assert!(effects.contains(&asked), "{effects:?}");
         let shown = Input::Compared {
             link: "door".into(),
             shown: Some(lock(shown)),
+            question: 0,
         };
         let effects = told.tell(at(14 * SECOND), shown).to_vec();
         assert_eq!(actuated(&effects), told_at_last);
@@ -313,6 +322,7 @@ fn the_validity_is_checked_again_at_the_instant_of_sending() {
     let shown = Input::Compared {
         link: "door".into(),
         shown: None,
+        question: 0,
     };
     let effects = told.tell(at(10 * SECOND), shown).to_vec();
     assert_eq!(actuated(&effects), []);
