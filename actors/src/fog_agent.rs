@@ -1,7 +1,7 @@
 //! The fog agent of one server as a process: its machine in a shell, hosts and manager around it
 //! (paper, 4.2.2).
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -21,9 +21,11 @@ use lamplighter_runtime::transport::control::{
     Admission, CONTROL_FRAME_BYTES_MAX, ConnectError, Outbox, connect_patiently, receive_all,
 };
 use lamplighter_runtime::transport::frame::FrameReceiver;
+use lamplighter_runtime::transport::heartbeat::Heartbeats;
 use tokio::sync::{Notify, oneshot};
 
 use crate::appliance_monitor::Monitor;
+use crate::heartbeats::{self, HeartbeatPlace};
 use crate::shell::{Escalated, Incarnation, Perform, Role, RoleSettings, Shell};
 
 /// How long what a host said before it died may take to arrive.
@@ -40,6 +42,9 @@ pub struct AgentPlace {
     pub admission: Admission,
     /// How a host process is started.
     pub host: Program,
+    /// Where heartbeats of other servers are received; by default on a free port of the address from
+    /// which the manager is reached.
+    pub heartbeats: Option<SocketAddr>,
 }
 
 /// Why an agent ended other than in order.
@@ -51,6 +56,20 @@ pub enum AgentError {
     /// The agent failed too often.
     #[error(transparent)]
     Escalated(#[from] Escalated),
+    /// It cannot send or receive heartbeats.
+    #[error("heartbeats cannot be received{}: {source}; give a free address of this machine with --heartbeats", at(.listen))]
+    Heartbeats {
+        /// Where, if that was prescribed.
+        listen: Option<SocketAddr>,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+fn at(listen: &Option<SocketAddr>) -> String {
+    listen
+        .map(|listen| format!(" at {listen}"))
+        .unwrap_or_default()
 }
 
 /// Runs an agent until `stop` completes and everything has stopped, or it must give up.
@@ -67,6 +86,8 @@ pub async fn run(
     let finish = finished.clone();
     let (link, program) = (manager.clone(), place.host.clone());
     let server = place.server.clone();
+    let heartbeats: HeartbeatCell = Rc::default();
+    let hearts = heartbeats.clone();
     let role = Shell::start(
         RoleSettings::new("fog agent"),
         move |_| Incarnation {
@@ -78,15 +99,34 @@ pub async fn run(
                 finished: finish.clone(),
                 server: server.clone(),
                 monitor: None,
+                heartbeats: hearts.clone(),
             },
-            first: link
-                .borrow()
-                .iter()
-                .map(|_| Input::ManagerConnected)
+            first: hearts
+                .get()
+                .map(heartbeats::beating)
+                .into_iter()
+                .chain(link.borrow().iter().map(|_| Input::ManagerConnected))
                 .collect(),
         },
         |failed| drop(escalate.send(failed)),
     );
+    let heart = heartbeats::start(
+        HeartbeatPlace {
+            server: &place.server,
+            manager: place.manager,
+            listen: place.heartbeats,
+            // Of two agents of one server the later one has the greater number; if the clock was set
+            // back, the manager says which is the later one.
+            incarnation: u64::try_from(clock::wall().0).unwrap_or(0),
+            inherited: None,
+        },
+        &role,
+    );
+    let heart = heart.map_err(|source| AgentError::Heartbeats {
+        listen: place.heartbeats,
+        source,
+    })?;
+    heartbeats.get_or_init(|| heart);
     let stopping = role.clone();
     let stop = tokio::task::spawn_local(async move {
         stop.await;
@@ -144,6 +184,7 @@ async fn stay_connected(
     }
 }
 
+type HeartbeatCell = Rc<OnceCell<Heartbeats>>;
 type HostTable = Rc<RefCell<BTreeMap<HostId, HostEntry>>>;
 
 struct HostEntry {
@@ -160,6 +201,8 @@ struct Hands {
     server: EntityId,
     /// Started with the first appliance to watch; it ends with the agent's incarnation.
     monitor: Option<Monitor>,
+    /// There once they are started; they outlive the agent's incarnations.
+    heartbeats: HeartbeatCell,
 }
 
 impl Perform for Hands {
@@ -190,7 +233,11 @@ impl Perform for Hands {
             Effect::Finish => {
                 self.finished.notify_one();
             }
-            Effect::Monitor(order) => tracing::debug!(?order, "no monitor of servers runs"),
+            Effect::Monitor(order) => {
+                if let Some(heartbeats) = self.heartbeats.get() {
+                    heartbeats.order(order);
+                }
+            }
             Effect::Watch { appliances, access } => {
                 if self.monitor.is_none() {
                     match Monitor::start(&access, &self.server, role.clone()) {

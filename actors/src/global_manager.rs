@@ -7,6 +7,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use lamplighter_policies::detection::HeartbeatSecret;
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::Topology;
 use lamplighter_policies::placement::{Budget, NoPlace, Problem, place};
@@ -123,6 +124,7 @@ fn start_roles(
     };
     let hearing = hearing.encode()?;
     let (topology, allow_inject) = (plan.topology.clone(), plan.allow_inject);
+    let secret = HeartbeatSecret::new(plan.calls_token.reveal());
     let escalated = move |failed| {
         // The first failure ends the process; the second changes nothing.
         drop(escalate.try_send(failed));
@@ -136,7 +138,8 @@ fn start_roles(
         let lifecycle = lifecycle_manager::start(make, role.clone(), escalations.clone());
         Incarnation {
             machine: GlobalManager::new(&topology, &placement, allow_inject)
-                .hearing_over(hearing.clone()),
+                .hearing_over(hearing.clone())
+                .signing_heartbeats_with(secret.clone()),
             performer: Hands {
                 connections: connections.clone(),
                 lifecycle,

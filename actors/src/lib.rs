@@ -20,6 +20,7 @@ pub mod device_simulator;
 mod encoding;
 pub mod fog_agent;
 pub mod global_manager;
+mod heartbeats;
 mod host;
 mod instance;
 mod lifecycle_manager;

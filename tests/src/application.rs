@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -129,16 +129,7 @@ impl Application {
     /// All its living processes.
     #[must_use]
     pub fn processes(&self) -> BTreeSet<u32> {
-        let mark = self.run_directory();
-        let mark = format!("LAMPLIGHTER_DIRECTORIES__RUN={}", mark.display());
-        let entries = std::fs::read_dir("/proc").unwrap().flatten();
-        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        pids.filter(|pid: &u32| {
-            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            let mut variables = environment.split(|byte| *byte == 0);
-            variables.any(|variable| variable == mark.as_bytes())
-        })
-        .collect()
+        processes_marked(&self.run_directory())
     }
 
     /// The process of this role.
@@ -179,6 +170,20 @@ impl Drop for Application {
             }
         }
     }
+}
+
+/// All living processes that were started with this run directory.
+#[must_use]
+pub fn processes_marked(run_directory: &Path) -> BTreeSet<u32> {
+    let mark = format!("LAMPLIGHTER_DIRECTORIES__RUN={}", run_directory.display());
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &u32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let mut variables = environment.split(|byte| *byte == 0);
+        variables.any(|variable| variable == mark.as_bytes())
+    })
+    .collect()
 }
 
 /// Kills a process, if it has not just ended, and waits until it is gone.

@@ -2,6 +2,7 @@
 
 pub mod application;
 pub mod clinic;
+pub mod fog;
 pub mod http_device;
 pub mod proxy;
 pub mod recovery;

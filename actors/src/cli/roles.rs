@@ -281,6 +281,10 @@ pub(super) struct Agent {
     /// [default: the one from which it reaches the manager]
     #[arg(long, requires = "identity")]
     address: Option<IpAddr>,
+    /// Where the heartbeats of other servers arrive, over UDP, as they reach this machine
+    /// [default: a free port of `--address`, or of the address from which it reaches the manager]
+    #[arg(long, value_name = "IP:PORT")]
+    heartbeats: Option<SocketAddr>,
     /// Stop when standard input ends
     #[arg(long, hide = true)]
     lifeline: bool,
@@ -332,7 +336,9 @@ impl Agent {
                 arguments.extend(["--identity".into(), identity.into()]);
                 arguments.extend(["--address".into(), address.to_string().into()]);
             }
+            let any_port = |address| SocketAddr::new(address, 0);
             let place = AgentPlace {
+                heartbeats: self.heartbeats.or(self.address.map(any_port)),
                 server: self.server,
                 manager,
                 admission,

@@ -14,6 +14,6 @@ pub use appliance::{
 pub use appliance_words::is_available;
 pub use confirm::{Suspicion, Verdict};
 pub use heartbeat::{Confirmation, Heartbeat, HeartbeatMonitor, HeartbeatProfile};
-pub use observation::{Judgement, MonitorOrder, Noticed, Observation, Peer};
+pub use observation::{HeartbeatSecret, Judgement, MonitorOrder, Noticed, Observation, Peer};
 pub use observers::{Observers, assign_observers};
 pub use server_monitor::ServerMonitor;

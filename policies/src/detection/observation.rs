@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -21,11 +22,37 @@ pub struct Peer {
     pub incarnation: Option<u64>,
 }
 
+/// What the heartbeats of an application are signed with; it is never shown.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeartbeatSecret(String);
+
+impl HeartbeatSecret {
+    /// Takes a secret.
+    #[must_use]
+    pub fn new(secret: &str) -> Self {
+        Self(secret.into())
+    }
+
+    /// The secret, for whoever signs with it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for HeartbeatSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HeartbeatSecret(…)")
+    }
+}
+
 /// Whom an agent observes, and who observes it. The newest holds and replaces the one before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observation {
     /// The application, which is part of every packet.
     pub application: EntityId,
+    /// What packets are signed with.
+    pub secret: HeartbeatSecret,
     /// How heartbeats are sent and judged.
     pub rules: HeartbeatProfile,
     /// The servers whose heartbeats it expects.

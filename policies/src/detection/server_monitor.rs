@@ -32,6 +32,11 @@ const DOUBT_MAX: Duration = Duration::from_secs(10);
 /// How many servers others may ask about at once; more would be an error of the manager.
 const LOOKS_MAX: usize = 256;
 
+/// Somebody who asks for a sign of life, as the shell knows it: it need not be a server that this one
+/// knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker(pub usize);
+
 /// What the monitor is told. Its time is that of the arrival.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -47,7 +52,7 @@ pub enum Input {
     /// Somebody asks for a sign of life.
     ProbeReceived {
         /// Who.
-        from: EntityId,
+        from: Asker,
         /// Given back in the answer.
         nonce: u64,
     },
@@ -79,7 +84,7 @@ pub enum Effect {
     /// Give a sign of life.
     SendAnswer {
         /// To whom.
-        to: EntityId,
+        to: Asker,
         /// That of the probe.
         nonce: u64,
     },

@@ -203,7 +203,7 @@ proptest! {
                 2 => Input::LookRequested(server),
                 3 => Input::Judged(server, Judgement::Alive),
                 4 => Input::Judged(server, Judgement::Failed),
-                5 => Input::ProbeReceived { from: server, nonce: number },
+                5 => Input::ProbeReceived { from: Asker(0), nonce: number },
                 _ => assigned((number > 3).then_some(number)),
             };
             bench.tell(at, input);
@@ -301,6 +301,7 @@ fn assigned(incarnation: Option<u64>) -> Input {
     };
     Input::Assigned(Observation {
         application: id("home"),
+        secret: Default::default(),
         rules: DetectionProfile::Fast.heartbeats(),
         observed: vec![peer("rpi1")],
         observers: vec![peer("rpi2")],

@@ -76,6 +76,50 @@ fn without_an_answer_the_agent_acts_alone_and_a_late_decision_is_void() {
 }
 
 #[test]
+fn every_manager_is_told_which_servers_are_suspected_and_where_heartbeats_are_heard() {
+    let suspected = Noticed::Suspected {
+        server: EntityId::new("rpi1").unwrap(),
+        silent_for: Duration::from_millis(350),
+        unwellness: 0,
+    };
+    let mut bench = Bench::new();
+    let beating = Input::Beating {
+        address: "127.0.0.1:9".into(),
+        incarnation: 3,
+    };
+    assert_eq!(bench.told(beating), []);
+    assert_eq!(bench.told(Input::ServerNoticed(suspected.clone())), []);
+    let beats = FromAgent::Beats {
+        address: "127.0.0.1:9".into(),
+        incarnation: 3,
+    };
+    let hosted = vec![];
+    let registered = FromAgent::Registered { hosted };
+    assert_eq!(
+        bench.told(Input::ManagerConnected),
+        [
+            registered.clone(),
+            beats.clone(),
+            FromAgent::Noticed(suspected.clone()),
+        ]
+        .map(Effect::Report)
+    );
+    let alive = MonitorOrder::Judge(
+        suspected.server().clone(),
+        crate::detection::Judgement::Alive,
+    );
+    assert_eq!(
+        bench.told(Input::ManagerTold(ToAgent::Monitor(alive.clone()))),
+        [Effect::Monitor(alive)]
+    );
+    assert_eq!(bench.told(Input::ManagerLost), []);
+    assert_eq!(
+        bench.told(Input::ManagerConnected),
+        [registered, beats].map(Effect::Report)
+    );
+}
+
+#[test]
 fn without_a_manager_the_agent_acts_at_once() {
     let mut bench = Bench::running();
     assert_eq!(bench.exit(1), [tell(2, assigned(4, StartCause::Recovered))]);

@@ -15,8 +15,8 @@ use core::time::Duration;
 
 use super::{Effect, GlobalManager};
 use crate::detection::{
-    HeartbeatProfile, Judgement, MonitorOrder, Noticed, Observation, Observers, Peer, Suspicion,
-    Verdict, assign_observers,
+    HeartbeatProfile, HeartbeatSecret, Judgement, MonitorOrder, Noticed, Observation, Observers,
+    Peer, Suspicion, Verdict, assign_observers,
 };
 use crate::ids::EntityId;
 use crate::model::{Channel, Server, Topology};
@@ -36,6 +36,7 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Suspecting {
     application: EntityId,
+    secret: HeartbeatSecret,
     rules: HeartbeatProfile,
     servers: BTreeMap<EntityId, Server>,
     channels: BTreeMap<EntityId, Channel>,
@@ -55,6 +56,7 @@ impl Suspecting {
     pub(super) fn new(topology: &Topology) -> Self {
         let mut suspecting = Self {
             application: topology.application.name.clone(),
+            secret: HeartbeatSecret::default(),
             rules: topology.detection.profile.heartbeats(),
             servers: topology.servers.clone(),
             channels: topology.channels.clone(),
@@ -105,6 +107,7 @@ impl Suspecting {
         };
         Observation {
             application: self.application.clone(),
+            secret: self.secret.clone(),
             rules: self.rules,
             observed: peers(&self.observed),
             observers: peers(&self.observers),
@@ -151,6 +154,13 @@ impl Suspecting {
 }
 
 impl GlobalManager {
+    /// The same manager, with the secret that heartbeats are signed with.
+    #[must_use]
+    pub fn signing_heartbeats_with(mut self, secret: HeartbeatSecret) -> Self {
+        self.suspecting.secret = secret;
+        self
+    }
+
     /// An agent says where it hears heartbeats: those who observe it, or are observed by it, are told.
     pub(super) fn beats(
         &mut self,
