@@ -13,7 +13,7 @@ use super::random::Random;
 const CLUSTER_MAX: usize = 12;
 
 /// How many fruitless rounds for each block end the search.
-const PATIENCE: usize = 40;
+const PATIENCE: usize = 200;
 
 /// To score so many blocks counts as one step.
 const BLOCKS_A_STEP: u64 = 8;

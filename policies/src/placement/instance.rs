@@ -281,7 +281,10 @@ impl<'p> Instance<'p> {
     }
 
     fn add_ties(&mut self, block_of: &BTreeMap<&'p EntityId, usize>) {
-        let mut classes: BTreeMap<u32, usize> = BTreeMap::new();
+        let mut classes: BTreeMap<usize, usize> = BTreeMap::new();
+        let channels = self.problem.topology.channels.values();
+        let mut limits: Vec<u32> = channels.filter_map(|it| it.bandwidth_kbps).collect();
+        limits.sort_unstable();
         for (id, binding) in &self.problem.topology.bindings {
             let Some(from) = block_of.get(&binding.from).copied() else {
                 continue;
@@ -292,13 +295,17 @@ impl<'p> Instance<'p> {
             if end == End::Block(from) {
                 continue;
             }
-            let kbps = kbps_needed(binding);
-            let class = *classes.entry(kbps).or_insert_with(|| {
+            let asked = kbps_needed(binding);
+            // Where no channel has a limit nothing is counted; and who is kept from the same channels
+            // takes the same ways.
+            let kbps = if limits.is_empty() { 0 } else { asked };
+            let too_narrow = limits.partition_point(|limit| *limit < kbps);
+            let class = *classes.entry(too_narrow).or_insert_with(|| {
                 let count = self.network.places_count();
                 self.classes.push(Class {
-                    kbps,
+                    kbps: if too_narrow == 0 { 0 } else { kbps },
                     rows: vec![OnceCell::new(); count],
-                    ways: vec![OnceCell::new(); if kbps > 0 { count } else { 0 }],
+                    ways: vec![OnceCell::new(); count],
                 });
                 self.classes.len() - 1
             });
