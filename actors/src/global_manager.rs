@@ -13,10 +13,13 @@ use lamplighter_policies::model::Topology;
 use lamplighter_policies::placement::{Budget, NoPlace, Problem, place};
 use lamplighter_policies::protocol::control::{Assignment, FromManager, Peer, ToManager};
 use lamplighter_policies::protocol::global_manager::{ConnectionId, Effect, GlobalManager, Input};
-use lamplighter_policies::protocol::lifecycle_manager::{self as lifecycle, LifecycleManager};
-use lamplighter_policies::protocol::messages::StartCause;
+use lamplighter_policies::protocol::lifecycle_manager::{
+    self as lifecycle, Deployment, LifecycleManager,
+};
 use lamplighter_policies::time::Now;
 use lamplighter_runtime::message_pack::MessagePackError;
+use lamplighter_runtime::store::StoreError;
+use lamplighter_runtime::store::any::AnyStore;
 use lamplighter_runtime::transport::control::{
     Admission, Admitted, Outbox, Token, receive_all, serve,
 };
@@ -24,9 +27,13 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 
 use crate::appliance_monitor::Hearing;
-use crate::lifecycle_manager;
+use crate::lifecycle_manager::{self, Describe};
 use crate::shell::{Escalated, Incarnation, Perform, Role, RoleSettings, Shell};
 use crate::spec::{BrokerAccess, ElementSpec, StoreAccess};
+
+use self::journal::{Journal, JournalStore};
+
+mod journal;
 
 /// How long the last answers may take to leave.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -40,6 +47,8 @@ pub struct ManagerPlan {
     pub broker: BrokerAccess,
     /// How hosts reach the store.
     pub store: StoreAccess,
+    /// The store itself, if this process has it open.
+    pub here: Option<AnyStore>,
     /// What admits agents and operators.
     pub admission: Admission,
     /// What admits elements to those that they call.
@@ -65,6 +74,9 @@ pub enum ManagerError {
     /// A role failed too often.
     #[error(transparent)]
     Escalated(#[from] Escalated),
+    /// The journal cannot be kept: another manager has taken over, or the store refuses.
+    #[error("the manager cannot keep its journal, and must not decide without it: {0}")]
+    Journal(StoreError),
     /// The listener failed.
     #[error("the manager cannot accept connections: {0}")]
     Listener(#[from] io::Error),
@@ -82,7 +94,14 @@ pub async fn run(
     let connections: Connections = Rc::default();
     let finished = Rc::new(Notify::new());
     let (escalate, mut escalated) = mpsc::channel(1);
-    let role = start_roles(&plan, connections.clone(), finished.clone(), escalate)?;
+    let (replaced, mut refused) = mpsc::channel(1);
+    let role = start_roles(
+        &plan,
+        connections.clone(),
+        finished.clone(),
+        escalate,
+        replaced,
+    )?;
     let next = Cell::new(0);
     let (admitting, table) = (role.clone(), connections.clone());
     let admit = move |admitted| {
@@ -98,6 +117,7 @@ pub async fn run(
     let outcome = tokio::select! {
         () = finished.notified() => Ok(()),
         Some(failed) = escalated.recv() => Err(failed.into()),
+        Some(error) = refused.recv() => Err(ManagerError::Journal(error)),
         served = serve(listener, plan.admission, admit) => served.map_err(ManagerError::from),
     };
     stop.abort();
@@ -115,9 +135,16 @@ fn start_roles(
     connections: Connections,
     finished: Rc<Notify>,
     escalate: mpsc::Sender<Escalated>,
+    replaced: mpsc::Sender<StoreError>,
 ) -> Result<Role<Input>, ManagerError> {
+    let access = JournalStore {
+        application: plan.topology.application.name.clone(),
+        access: plan.store.clone(),
+        here: plan.here.clone(),
+        security: plan.admission.security(),
+    };
     let placement = first_placement(&plan.topology)?;
-    let deployments = Rc::new(deployments(plan, &placement)?);
+    let describe = describe(plan, &placement)?;
     let hearing = Hearing {
         application: plan.topology.application.name.clone(),
         broker: plan.broker.clone(),
@@ -133,9 +160,10 @@ fn start_roles(
     let factory = move |role: &Role<Input>| {
         // Whatever it knew is told again by the agents, which connect anew.
         connections.borrow_mut().clear();
-        let deployments = deployments.clone();
-        let make = move || LifecycleManager::new((*deployments).clone());
-        let lifecycle = lifecycle_manager::start(make, role.clone(), escalations.clone());
+        let first = placement.clone();
+        let make = move || LifecycleManager::new(&first);
+        let lifecycle =
+            lifecycle_manager::start(make, describe.clone(), role.clone(), escalations.clone());
         Incarnation {
             machine: GlobalManager::new(&topology, &placement, allow_inject)
                 .hearing_over(hearing.clone())
@@ -143,6 +171,7 @@ fn start_roles(
             performer: Hands {
                 connections: connections.clone(),
                 lifecycle,
+                journal: Journal::open(access.clone(), role.lasting(), replaced.clone()),
                 finished: finished.clone(),
             },
             first: vec![],
@@ -168,35 +197,53 @@ fn first_placement(topology: &Topology) -> Result<BTreeMap<EntityId, EntityId>, 
     Ok(placement.hosts)
 }
 
-/// What each server is to run, with all that the hosts must know.
-fn deployments(
+/// How each element is described to its host, wherever it is placed.
+///
+/// # Errors
+/// One cannot be: all are tried once, so that none fails to be when it matters.
+fn describe(
     plan: &ManagerPlan,
     placement: &BTreeMap<EntityId, EntityId>,
-) -> Result<Vec<(EntityId, Assignment)>, MessagePackError> {
-    let describe = |(id, server): (&EntityId, &EntityId)| {
-        let spec = ElementSpec::of(
-            &plan.topology,
-            id,
-            &plan.broker,
-            &plan.store,
-            plan.allow_inject,
-        )
-        .expect("only elements of the topology are placed");
-        let spec = ElementSpec {
-            saving: plan.topology.timing(&spec.element, Some(server)),
-            calls_token: plan.calls_token.reveal().to_owned(),
-            ..spec
-        };
-        let assignment = Assignment {
-            element: id.clone(),
-            epoch_floor: 0,
-            cause: StartCause::Deployed,
-            restart: spec.element.restart,
-            spec: spec.encode()?,
-        };
-        Ok((server.clone(), assignment))
+) -> Result<Describe, MessagePackError> {
+    for (element, server) in placement {
+        assignment(plan, &Deployment::first(element, server))?;
+    }
+    let plan = plan.clone();
+    Ok(Rc::new(move |deployment| {
+        assignment(&plan, deployment).ok().flatten()
+    }))
+}
+
+/// Writes down all that a host must know of an element. Where it runs decides when it is saved (paper,
+/// Figure 4).
+fn assignment(
+    plan: &ManagerPlan,
+    deployment: &Deployment,
+) -> Result<Option<Assignment>, MessagePackError> {
+    let id = &deployment.element;
+    let spec = ElementSpec::of(
+        &plan.topology,
+        id,
+        &plan.broker,
+        &plan.store,
+        plan.allow_inject,
+    );
+    let Some(spec) = spec else { return Ok(None) };
+    let spec = ElementSpec {
+        saving: plan
+            .topology
+            .timing(&spec.element, Some(&deployment.server)),
+        calls_token: plan.calls_token.reveal().to_owned(),
+        ..spec
     };
-    placement.iter().map(describe).collect()
+    Ok(Some(Assignment {
+        element: id.clone(),
+        epoch_floor: deployment.epoch_floor,
+        cause: deployment.cause,
+        restart: spec.element.restart,
+        spec: spec.encode()?,
+        resume_awaited: false,
+    }))
 }
 
 type Connections = Rc<RefCell<BTreeMap<ConnectionId, Outbox<FromManager>>>>;
@@ -234,6 +281,7 @@ async fn hold(
 struct Hands {
     connections: Connections,
     lifecycle: Role<lifecycle::Input>,
+    journal: Journal,
     finished: Rc<Notify>,
 }
 
@@ -256,6 +304,11 @@ impl Perform for Hands {
             Effect::Finish => {
                 self.finished.notify_one();
             }
+            Effect::Place(deployment) => {
+                self.lifecycle.tell(lifecycle::Input::Placed(deployment));
+            }
+            Effect::Journal { first, entries } => self.journal.append(first, entries),
+            Effect::Fold { upto, ledger } => self.journal.fold(upto, *ledger),
         }
     }
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::protocol::appliances::{ApplianceStatus, ApplicationState};
 use lamplighter_policies::protocol::control::{
-    Answer, Ask, FromManager, Peer, PlacedStatus, ServerStatus, ToManager,
+    Answer, Ask, FromManager, ManagerStanding, Peer, PlacedStatus, ServerStatus, ToManager,
 };
+use lamplighter_policies::protocol::global_manager::ledger::Entry;
 use lamplighter_policies::protocol::messages::{Judgement, UnknownCommand};
 use lamplighter_policies::state_saving::Verdict;
 use lamplighter_runtime::transport::control::{
@@ -72,6 +73,9 @@ impl OperatorError {
             | Answer::Injected
             | Answer::Judged
             | Answer::Stopped
+            | Answer::Done { .. }
+            | Answer::Timeline { .. }
+            | Answer::Standing(_)
             | Answer::Appliances { .. } => Self::Unexpected(format!("{answer:?}")),
         }
     }
@@ -223,6 +227,47 @@ impl Operator {
                 all.extend(appliances);
                 if !more {
                     return Ok((all, application));
+                }
+                answer = self.answer().await?;
+            }
+        };
+        timeout(ANSWER_TIMEOUT, asking)
+            .await
+            .map_err(|_| OperatorError::Late)?
+    }
+
+    /// How the manager itself is, and what it is about to do.
+    ///
+    /// # Errors
+    /// The connection broke, or no answer came in time.
+    pub async fn standing(&mut self) -> Result<ManagerStanding, OperatorError> {
+        let asking = self.ask(Ask::Standing);
+        let answer = timeout(ANSWER_TIMEOUT, asking).await;
+        let answer = answer.map_err(|_| OperatorError::Late)??;
+        let Answer::Standing(standing) = answer else {
+            return Err(OperatorError::unexpected(&answer));
+        };
+        Ok(standing)
+    }
+
+    /// What was decided and repaired, oldest first; of one entity only, if that is given.
+    ///
+    /// # Errors
+    /// The connection broke, or no answer came in time.
+    pub async fn timeline(
+        &mut self,
+        entity: Option<EntityId>,
+    ) -> Result<Vec<Entry>, OperatorError> {
+        let asking = async {
+            let mut all = Vec::new();
+            let mut answer = self.ask(Ask::Timeline { entity }).await?;
+            loop {
+                let Answer::Timeline { entries, more } = answer else {
+                    return Err(OperatorError::unexpected(&answer));
+                };
+                all.extend(entries);
+                if !more {
+                    return Ok(all);
                 }
                 answer = self.answer().await?;
             }

@@ -8,4 +8,5 @@ pub mod proxy;
 pub mod recovery;
 pub mod redis_server;
 pub mod simulated_disk;
+pub mod site;
 pub mod store_suite;

@@ -10,6 +10,7 @@ mod explain;
 mod inject;
 mod judge;
 mod layered;
+mod lifecycle;
 mod log;
 mod new;
 mod roles;
@@ -18,6 +19,7 @@ mod state;
 mod status;
 mod store;
 mod stored;
+mod timeline;
 mod up;
 mod when;
 mod world;
@@ -181,6 +183,16 @@ enum Command {
     Store(store::Store),
     /// Break an element of a running application, for a drill
     Inject(inject::Inject),
+    /// Have an element run on another server, with its state
+    Move(lifecycle::Move),
+    /// Move all elements off a server, and place none there until `undrain`
+    Drain(lifecycle::Drain),
+    /// Let elements be placed on a server again
+    Undrain(lifecycle::Drain),
+    /// Say that a server is lost: its elements are recovered elsewhere
+    Lost(lifecycle::Lost),
+    /// Show what was decided and repaired, phase by phase
+    Timeline(timeline::Timeline),
     /// Try the detection profiles on a simulated network
     Detector(detector::Detector),
     /// Print every setting with its value and where that comes from
@@ -221,6 +233,11 @@ pub fn run(application: &impl Application) -> Result<(), CommandError> {
         Command::Log(log) => log.run(),
         Command::Store(store) => store.run(application),
         Command::Inject(inject) => inject.run(),
+        Command::Move(wish) => wish.run(),
+        Command::Drain(wish) => wish.run(true),
+        Command::Undrain(wish) => wish.run(false),
+        Command::Lost(lost) => lost.run(),
+        Command::Timeline(timeline) => timeline.run(),
         Command::Detector(detector) => {
             detector.run();
             Ok(())

@@ -12,6 +12,7 @@ use lamplighter_policies::model::{
 };
 use lamplighter_runtime::broker::embedded::{EmbeddedSettings, run_embedded};
 use lamplighter_runtime::process::Program;
+use lamplighter_runtime::store::any::AnyStore;
 use lamplighter_runtime::store::embedded::Embedded;
 use lamplighter_runtime::store::served;
 use lamplighter_runtime::transport::control::{Admission, Token};
@@ -112,13 +113,14 @@ impl Manager {
                 .store_listen
                 .unwrap_or_else(|| SocketAddr::new(address.ip(), 0));
             let served = (store_listen, admission.security());
-            let (store, _server) = self.store(&topology, served).await?;
+            let (store, served) = self.store(&topology, served).await?;
             let access = Access { topology, store };
             access.write(&self.run_directory)?;
             let Access { topology, store } = access;
             let plan = ManagerPlan {
                 broker: self.broker(&topology)?,
                 store,
+                here: served.as_ref().map(|(store, _)| store.clone()),
                 admission,
                 calls_token: self.secret("calls.token")?,
                 allow_inject: self.allow_inject,
@@ -138,7 +140,7 @@ impl Manager {
         &self,
         topology: &Topology,
         (listen, security): (SocketAddr, Security),
-    ) -> Result<(StoreAccess, Option<served::Server>), CommandError> {
+    ) -> Result<(StoreAccess, Option<(AnyStore, served::Server)>), CommandError> {
         let redis = |url: &str, credentials: &Credentials| {
             let (user, password) = signed_in(credentials)?;
             let url = url.to_owned();
@@ -181,7 +183,8 @@ impl Manager {
                     token: secret.reveal().to_owned(),
                 };
                 let token = served::Token::new(secret.reveal());
-                Ok((access, Some(served::serve(store, listener, token))))
+                let here = AnyStore::Embedded(store.clone());
+                Ok((access, Some((here, served::serve(store, listener, token)))))
             }
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::protocol::control::{
-    ElementState, Failure, PlacedStatus, RepairPhases, ServerState, ServerStatus,
+    ElementState, Failure, ManagerStanding, PlacedStatus, RepairPhases, ServerState, ServerStatus,
 };
 use lamplighter_policies::protocol::messages::UnknownCommand;
 use lamplighter_policies::time::WallClock;
@@ -29,11 +29,12 @@ pub(super) struct Status {
 impl Status {
     pub(super) fn run(&self) -> Result<(), CommandError> {
         let directory = self.place.find()?;
-        let (servers, elements, appliances, application) = in_system(async {
+        let (servers, elements, appliances, application, manager) = in_system(async {
             let mut operator = Operator::find(&directory).await?;
             let (servers, elements) = operator.status().await?;
             let (appliances, application) = operator.appliances().await?;
-            Ok((servers, elements, appliances, application))
+            let manager = operator.standing().await?;
+            Ok((servers, elements, appliances, application, manager))
         })?;
         let now = clock::wall();
         if self.json {
@@ -42,10 +43,12 @@ impl Status {
             let more = appliances::as_json(&appliances, &application);
             status["appliances"] = more["appliances"].clone();
             status["application"] = more["application"].clone();
+            status["manager"] = json!(manager);
             status["broker"] = json!(broker.as_deref().map(str::trim));
             print(&format!("{status:#}\n"));
         } else {
             print(&as_table(&servers, &elements, now));
+            print(&of_manager(&manager));
             print(&appliances::as_table(&appliances, &application, now));
         }
         Ok(())
@@ -97,6 +100,7 @@ fn as_table(servers: &[ServerStatus], elements: &[PlacedStatus], now: WallClock)
             | ElementState::Suspected
             | ElementState::BackingOff
             | ElementState::Stopping
+            | ElementState::Restored
             | ElementState::Stopped => None,
         };
         let failure = status
@@ -136,6 +140,30 @@ fn server_line(status: &ServerStatus, now: WallClock) -> Option<String> {
     let cause = status.cause.as_ref().map(|cause| format!(": {cause}"));
     let (since, cause) = (since.unwrap_or_default(), cause.unwrap_or_default());
     Some(format!("server {server} {state}{since}{cause}"))
+}
+
+/// What a person must know of the manager itself; nothing while all is well.
+fn of_manager(manager: &ManagerStanding) -> String {
+    let mut text = String::new();
+    let mut line = |what: String| {
+        writeln!(text, "{what}").expect("writing to a string cannot fail");
+    };
+    if manager.term.is_none() {
+        line("manager: it decides nothing yet: it waits for its journal".into());
+    }
+    if let Some(trouble) = &manager.journal {
+        line(format!("manager: {trouble}"));
+    }
+    for (server, reason) in &manager.servers {
+        line(format!("{server}: nothing is placed there: {reason}"));
+    }
+    if manager.plans > 0 {
+        line(format!(
+            "manager: {} plans are being carried out",
+            manager.plans
+        ));
+    }
+    text
 }
 
 /// A command that a person has to judge, and how.
@@ -181,7 +209,7 @@ fn last_failure(failure: &Failure, now: WallClock) -> String {
 }
 
 /// The parts of a repair, in their order.
-fn phases(repair: &RepairPhases) -> [(&'static str, Option<Duration>); 8] {
+pub(super) fn phases(repair: &RepairPhases) -> [(&'static str, Option<Duration>); 8] {
     [
         ("seen", repair.seen),
         ("decided", repair.decided),
@@ -194,6 +222,16 @@ fn phases(repair: &RepairPhases) -> [(&'static str, Option<Duration>); 8] {
     ]
 }
 
+/// The same for programs: the spans in milliseconds, by name.
+pub(super) fn phases_as_json(repair: &RepairPhases) -> serde_json::Value {
+    let named = |(name, took): (&str, Option<Duration>)| {
+        let name = format!("{}_ms", name.replace(' ', "_"));
+        (name, json!(took.map(milliseconds)))
+    };
+    let phases = phases(repair).into_iter().map(named);
+    phases.collect::<serde_json::Map<_, _>>().into()
+}
+
 fn as_json(
     servers: &[ServerStatus],
     elements: &[PlacedStatus],
@@ -203,13 +241,7 @@ fn as_json(
         .iter()
         .map(|PlacedStatus { server, status }| {
             let failure = status.last_failure.as_ref().map(|failure| {
-                let phases: serde_json::Map<String, serde_json::Value> = phases(&failure.phases)
-                    .into_iter()
-                    .map(|(name, took)| {
-                        let name = format!("{}_ms", name.replace(' ', "_"));
-                        (name, json!(took.map(milliseconds)))
-                    })
-                    .collect();
+                let phases = phases_as_json(&failure.phases);
                 json!({
                     "number": failure.number,
                     "cause": failure.cause,
@@ -232,6 +264,7 @@ fn as_json(
                 | ElementState::Suspected
                 | ElementState::BackingOff
                 | ElementState::Stopping
+                | ElementState::Restored
                 | ElementState::Stopped => None,
             };
             json!({
@@ -263,6 +296,7 @@ fn state(state: &ElementState) -> &'static str {
         ElementState::Stopping => "stopping",
         ElementState::Stopped => "stopped",
         ElementState::Failed { .. } => "failed",
+        ElementState::Restored => "restored",
     }
 }
 

@@ -170,6 +170,7 @@ impl Folding {
             | Effect::Checkpoint { .. }
             | Effect::ReportUnknown { .. }
             | Effect::Ready { .. }
+            | Effect::ShowRestored
             | Effect::Report { .. }
             | Effect::Mended { .. }
             | Effect::Reroute(_)

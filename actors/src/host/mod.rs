@@ -19,6 +19,7 @@ mod performer;
 mod reception;
 mod saved;
 mod stamp;
+mod starting;
 mod stores;
 mod storing;
 mod watchdog;
@@ -33,7 +34,7 @@ use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::Durability;
-use lamplighter_policies::protocol::cell::{Cell, Input};
+use lamplighter_policies::protocol::cell::Input;
 use lamplighter_policies::protocol::messages::{FromHost, Judgement, PROTOCOL_VERSION, ToHost};
 use lamplighter_policies::time::Monotonic;
 use lamplighter_runtime::clock::{self, Clock};
@@ -52,15 +53,15 @@ pub(crate) use self::direct::calls_directory;
 pub use self::folding::FoldedState;
 pub(crate) use self::folding::{explanation, folded};
 use self::links::Links;
-use self::performer::Performer;
 use self::reception::Receipts;
+use self::starting::start_cell;
 use self::watchdog::Progress;
 use crate::app::Kind;
 use crate::author::StartDevice;
 use crate::encoding::Encoded;
 use crate::instance::Hosted;
 use crate::network::Network;
-use crate::shell::{Incarnation, Role, RoleSettings, Shell};
+use crate::shell::Role;
 use crate::spec::{ElementSpec, StoreAccess};
 
 /// How long elements may take for their last checkpoint when the agent is gone.
@@ -137,6 +138,7 @@ struct Prepared {
     spec: ElementSpec,
     epoch_floor: u64,
     ended_epoch: Option<u64>,
+    resume_awaited: bool,
     assigned_at: Monotonic,
     store: Result<(AnyStore, Clock), String>,
 }
@@ -202,9 +204,10 @@ impl Host<'_> {
                 epoch_floor,
                 ended_epoch,
                 spec,
+                resume_awaited,
                 ..
             } => match ElementSpec::decode(&spec) {
-                Ok(spec) => self.prepare(spec, epoch_floor, ended_epoch),
+                Ok(spec) => self.prepare(spec, epoch_floor, ended_epoch, resume_awaited),
                 Err(error) => {
                     let cause = format!("what the agent says of it cannot be read: {error}");
                     self.give_up(element, cause);
@@ -245,6 +248,10 @@ impl Host<'_> {
                 }
             },
             ToHost::Reach(callee) => self.callees.learnt(callee),
+            ToHost::Resume { element } => match self.elements.get(&element) {
+                Some(running) => running.role.tell(Input::ResumeOrdered),
+                None => tracing::debug!(%element, "it is not here to resume"),
+            },
             ToHost::Judge(judgement) => self.judge(judgement),
         }
     }
@@ -275,7 +282,13 @@ impl Host<'_> {
     }
 
     /// Reaches the store, which may take long, and goes on listening to the agent meanwhile.
-    fn prepare(&mut self, spec: ElementSpec, epoch_floor: u64, ended_epoch: Option<u64>) {
+    fn prepare(
+        &mut self,
+        spec: ElementSpec,
+        epoch_floor: u64,
+        ended_epoch: Option<u64>,
+        resume_awaited: bool,
+    ) {
         let assigned_at = clock::monotonic();
         self.preparing.insert(spec.id.clone());
         let store = known(&self.stores, &spec.store);
@@ -294,6 +307,7 @@ impl Host<'_> {
                     spec,
                     epoch_floor,
                     ended_epoch,
+                    resume_awaited,
                     assigned_at,
                     store,
                 })
@@ -356,6 +370,7 @@ impl Host<'_> {
             spec,
             epoch_floor,
             ended_epoch,
+            resume_awaited,
             assigned_at,
             store,
         } = prepared;
@@ -401,7 +416,7 @@ impl Host<'_> {
             network: self.place.network.clone(),
             known_adapters: Rc::clone(&self.adapters),
         };
-        let role = start_cell(&body, &around);
+        let role = start_cell(&body, &around, resume_awaited);
         if let Err(cause) = bindings::open(&role, &body, &around, kind) {
             role.stop();
             return Err(cause);
@@ -455,37 +470,4 @@ fn new_body(
         adapters: Some(Adapters::default()),
         door: None,
     }
-}
-
-fn start_cell(body: &Rc<RefCell<Body>>, around: &Surroundings) -> Role<Input> {
-    let settings = around.links.settings(&around.spec);
-    let mailbox = settings.mailbox_max;
-    let (body, around) = (Rc::clone(body), around.clone());
-    let (ending_body, ending_around) = (Rc::clone(&body), around.clone());
-    let clock = around.clock.clone();
-    let name = format!("cell of {}", around.spec.id);
-    let factory = move |role: &Role<Input>| {
-        saved::Restoring::new(&body, &around).start(role.lasting());
-        let performer = Performer::new(Rc::clone(&body), around.clone());
-        Incarnation {
-            machine: Cell::new(settings.clone()),
-            performer,
-            first: bindings::known(body.borrow().mqtt.as_ref()),
-        }
-    };
-    let escalate = move |escalated: crate::shell::Escalated| {
-        let (body, around) = (ending_body, ending_around);
-        actix_rt::spawn(async move {
-            ending::give_up(&body, &around, escalated.to_string(), true).await;
-        });
-    };
-    Shell::start(
-        RoleSettings {
-            mailbox,
-            clock,
-            ..RoleSettings::new(name)
-        },
-        factory,
-        escalate,
-    )
 }

@@ -261,6 +261,10 @@ impl Perform for Performer {
                     reconfiguration,
                 });
             }
+            Effect::ShowRestored => self.tell_agent(FromHost::Restored {
+                element: self.id().clone(),
+                epoch: self.fence().epoch,
+            }),
             Effect::Stop => {
                 let (body, around) = (Rc::clone(&self.body), self.around.clone());
                 actix_rt::spawn(async move { ending::stop(&body, &around).await });

@@ -257,6 +257,7 @@ impl<E: Element> Bench<E> {
             | Effect::ReportUnknown { .. }
             | Effect::Report { .. }
             | Effect::Ready { .. }
+            | Effect::ShowRestored
             | Effect::Mended { .. }
             | Effect::Reroute(_)
             | Effect::ShowReconfiguration(_)

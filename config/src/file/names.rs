@@ -33,6 +33,9 @@ impl fmt::Display for Kind {
     }
 }
 
+/// How names begin that nothing in a topology may have.
+const RESERVED: &str = "lamplighter.";
+
 /// Every declared name, ill-formed ones included, so that references to them are no faults too.
 #[derive(Debug, Default)]
 pub(crate) struct Names(BTreeMap<String, (Kind, Range<usize>)>);
@@ -79,6 +82,18 @@ impl Names {
 pub(crate) fn entity_id(name: &Spanned<String>, faults: &mut Faults) -> Option<EntityId> {
     let text = name.get_ref();
     match EntityId::new(text) {
+        Ok(_) if text.starts_with(RESERVED) => {
+            let reason =
+                format!("`{text}` is reserved: the manager keeps its journal under such names");
+            faults.add(
+                Fault::new(Code::V01, name.span(), reason)
+                    .label("reserved")
+                    .cure(format!(
+                        "choose a name that does not begin with `{RESERVED}`"
+                    )),
+            );
+            None
+        }
         Ok(id) => Some(id),
         Err(fault) => {
             let shown: String = text.chars().take(ID_LENGTH_MAX + 1).collect();

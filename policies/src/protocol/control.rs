@@ -11,8 +11,9 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::appliances::{ApplianceStatus, ApplicationState, Reconfiguration};
+use super::appliances::Reconfiguration;
 use super::messages::{Callee, ElementReport, Judgement, StartCause, StartPhases};
+pub use super::questions::{Answer, Ask, ManagerStanding};
 use crate::detection::{ApplianceVerdict, ApplianceWatch, BridgeVerdict, MonitorOrder, Noticed};
 use crate::ids::EntityId;
 use crate::model::Isolation;
@@ -87,6 +88,8 @@ pub struct Assignment {
     /// Everything about it that its host must know.
     #[serde(with = "serde_bytes")]
     pub spec: Vec<u8>,
+    /// Whether it waits, restored, until it is told to resume.
+    pub resume_awaited: bool,
 }
 
 /// Manager to agent.
@@ -145,6 +148,24 @@ pub enum ToAgent {
     },
     /// Observe other servers.
     Monitor(MonitorOrder),
+    /// Run this element no more: it belongs elsewhere, or nowhere.
+    Release {
+        /// Which element.
+        element: EntityId,
+        /// Whether it takes a last checkpoint. Otherwise its host is killed: another owner has claimed
+        /// the element, or is about to.
+        in_order: bool,
+    },
+    /// What this restored element requires is there: it goes on.
+    Resume {
+        /// Which element.
+        element: EntityId,
+    },
+    /// What this restored element requires is being recovered too: it is told when to resume.
+    Await {
+        /// Which element.
+        element: EntityId,
+    },
 }
 
 /// What is done about a failed element.
@@ -157,6 +178,8 @@ pub enum Decision {
         /// Why.
         reason: String,
     },
+    /// Start it again on the same server; restored, it waits until it is told to resume.
+    RestartAndAwait,
 }
 
 /// A fault for a drill.
@@ -228,6 +251,14 @@ pub enum FromAgent {
     },
     /// What the agent noticed of another server; a suspicion is said again after each registration.
     Noticed(Noticed),
+    /// An element cannot be kept running on this server: it failed too often, or no process stays
+    /// alive. Elsewhere it may run.
+    Escalated {
+        /// Which element.
+        element: EntityId,
+        /// What happened, for people.
+        cause: String,
+    },
 }
 
 /// How far an element is.
@@ -254,6 +285,8 @@ pub enum ElementState {
         /// Why, for people.
         reason: String,
     },
+    /// Its state is there; it waits until those that it requires are there too.
+    Restored,
 }
 
 /// All that an agent knows of an element.
@@ -316,69 +349,6 @@ pub struct RepairPhases {
     pub repaired: Option<Duration>,
     /// From there until the element had handled its first new event.
     pub first_event: Option<Duration>,
-}
-
-/// Operator to manager.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Ask {
-    /// How is everything?
-    Status,
-    /// Answer once every element runs or is given up.
-    AwaitReady,
-    /// Break an element, for a drill.
-    Inject {
-        /// Which element.
-        element: EntityId,
-        /// How.
-        injection: Injection,
-    },
-    /// Stop the application; answer when every agent has stopped.
-    Stop,
-    /// Say what became of a command of unknown fate.
-    Judge(Judgement),
-    /// How are the appliances?
-    Appliances,
-}
-
-/// Manager to operator.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Answer {
-    /// A part of the status; the last part says so.
-    Status {
-        /// Some of the elements, in the order of their ids.
-        elements: Vec<PlacedStatus>,
-        /// Some of the servers, in the order of their ids.
-        servers: Vec<ServerStatus>,
-        /// Whether more follows.
-        more: bool,
-    },
-    /// Every element runs, except those named.
-    Ready {
-        /// How many run.
-        running: u32,
-        /// Those that were given up, with the reason.
-        failed: Vec<(EntityId, String)>,
-    },
-    /// The drill is under way.
-    Injected,
-    /// The word is passed on to the element.
-    Judged,
-    /// Every agent has stopped.
-    Stopped,
-    /// A part of the appliances; the last part says so.
-    Appliances {
-        /// Some of them, in the order of their ids.
-        appliances: Vec<ApplianceStatus>,
-        /// How the application is.
-        application: ApplicationState,
-        /// Whether more follows.
-        more: bool,
-    },
-    /// It cannot be done.
-    Refused {
-        /// Why, and what to do about it.
-        reason: String,
-    },
 }
 
 /// An element's status with its place.

@@ -1,21 +1,21 @@
 //! The global manager: knows how every element is and decides what to do about failures
 //! (paper, 4.2.2 to 4.2.4).
 //!
-//! Its knowledge is what the agents report; after a restart of its own it is complete again as soon
-//! as they have registered. A failed element is restarted in place.
+//! What it decides is in its ledger, which is a fold of its journal in the stable store; what it knows
+//! besides is what the agents report, and is complete again as soon as they have registered. A failed
+//! element is restarted in place, or placed elsewhere, or done without.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::control::{
-    Answer, Ask, Assignment, Decision, ElementState, ElementStatus, FromAgent, PlacedStatus,
-    ToAgent,
-};
+use super::control::{Answer, ElementState, ElementStatus, FromAgent, PlacedStatus, ToAgent};
 use appliances::Appliances;
 use callees::Callees;
+use journal::Journal;
+use ledger::Ledger;
+use recovering::Recovery;
 use servers::{Standing, Standings};
 use suspecting::Suspecting;
 
@@ -28,10 +28,22 @@ mod answers;
 mod appliances;
 mod asking;
 mod callees;
+mod elements;
+mod input;
+pub mod journal;
+pub mod ledger;
+mod moving;
+mod placing;
+mod recovering;
+mod restoring;
+mod resuming;
 mod servers;
+mod standing;
 mod suspecting;
 #[cfg(test)]
 mod tests;
+
+pub use input::{Effect, Input};
 
 /// How long agents may take to say how their elements are.
 pub const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
@@ -43,70 +55,6 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
-/// What the global manager is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// An agent said hello with the right token.
-    AgentConnected {
-        /// Over which connection.
-        connection: ConnectionId,
-        /// The agent's server.
-        server: EntityId,
-        /// The agent's process.
-        pid: u32,
-    },
-    /// An agent said something.
-    AgentTold {
-        /// Over which connection.
-        connection: ConnectionId,
-        /// What.
-        message: FromAgent,
-    },
-    /// An operator asked something.
-    OperatorAsked {
-        /// Over which connection.
-        connection: ConnectionId,
-        /// What.
-        ask: Ask,
-    },
-    /// A connection ended.
-    ConnectionLost(ConnectionId),
-    /// The lifecycle manager wants an element to run.
-    DeployOrdered {
-        /// On which server.
-        server: EntityId,
-        /// What its agent must know.
-        assignment: Assignment,
-    },
-    /// Whoever started the manager is gone, or wants it to stop.
-    StopRequested,
-}
-
-/// What the global manager asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Tell an agent.
-    TellAgent(ConnectionId, ToAgent),
-    /// Answer an operator.
-    Answer(ConnectionId, Answer),
-    /// Refuse a connection and close it.
-    Refuse {
-        /// Which.
-        connection: ConnectionId,
-        /// Why, and what to do about it.
-        reason: String,
-    },
-    /// Tell the lifecycle manager that a server is there, and what it runs.
-    Enrol {
-        /// Which server.
-        server: EntityId,
-        /// What runs there.
-        hosted: Vec<EntityId>,
-    },
-    /// Everything has stopped: end the manager.
-    Finish,
-}
-
 /// The global manager of one application.
 #[derive(Debug)]
 pub struct GlobalManager {
@@ -115,6 +63,11 @@ pub struct GlobalManager {
     isolation: BTreeMap<EntityId, Isolation>,
     servers: BTreeMap<EntityId, Option<Agent>>,
     elements: BTreeMap<EntityId, PlacedStatus>,
+    topology: Topology,
+    ledger: Ledger,
+    journal: Journal,
+    recovery: Recovery,
+    waiting: restoring::Waiting,
     awaiting_ready: BTreeSet<ConnectionId>,
     queries: BTreeMap<u64, Query>,
     last_query: u64,
@@ -130,6 +83,8 @@ pub struct GlobalManager {
 struct Agent {
     connection: ConnectionId,
     pid: u32,
+    /// Whether it has said all that runs there.
+    registered: bool,
     stopped: bool,
 }
 
@@ -177,11 +132,16 @@ impl GlobalManager {
                 .map(|server| (server.clone(), None))
                 .collect(),
             elements: placed.collect(),
+            topology: topology.clone(),
+            ledger: Ledger::default(),
+            journal: Journal::default(),
+            recovery: Recovery::default(),
+            waiting: restoring::Waiting::default(),
             awaiting_ready: BTreeSet::new(),
             queries: BTreeMap::new(),
             last_query: 0,
             stopping: None,
-            callees: Callees::new(topology, placement),
+            callees: Callees::new(topology),
             appliances: Appliances::new(topology),
             standings: servers
                 .keys()
@@ -206,11 +166,11 @@ impl GlobalManager {
             );
             return effects.push(Effect::Refuse { connection, reason });
         };
-        let stopped = false;
         let before = agent.replace(Agent {
             connection,
             pid,
-            stopped,
+            registered: false,
+            stopped: false,
         });
         if let Some(before) = before {
             let reason = format!("another agent of {server} has connected since");
@@ -240,44 +200,22 @@ impl GlobalManager {
         self.spoke(now, &server, effects);
         match told {
             FromAgent::Registered { hosted } => {
-                self.callees.tell_all(&server, connection, effects);
-                let ids = hosted.iter().map(|status| status.element.clone()).collect();
-                for status in hosted {
-                    self.took(&server, status);
-                }
-                self.appliances_of(now, &server, connection, effects);
-                if self.stopping.is_some() {
-                    effects.push(Effect::TellAgent(connection, ToAgent::Stop));
-                } else {
-                    effects.push(Effect::Enrol {
-                        server,
-                        hosted: ids,
-                    });
-                }
-                self.answer_ready(effects);
+                self.registered(now, &server, connection, hosted, effects);
             }
             FromAgent::Suspected {
-                element, failure, ..
+                element,
+                failure,
+                cause,
             } => {
-                let decision = match self.elements.get(&element) {
-                    None => Decision::Leave {
-                        reason: "the topology does not have it".into(),
-                    },
-                    Some(_) if self.stopping.is_some() => Decision::Leave {
-                        reason: "the application is stopping".into(),
-                    },
-                    Some(_) => Decision::RestartInPlace,
-                };
-                let decided = ToAgent::Decided {
-                    element,
-                    failure,
-                    decision,
-                };
-                effects.push(Effect::TellAgent(connection, decided));
+                let from = (connection, &server);
+                self.element_suspected(now, from, element, failure, &cause, effects);
             }
             FromAgent::Status(status) => {
-                self.took(&server, *status);
+                self.took(now, &server, *status, effects);
                 self.answer_ready(effects);
+            }
+            FromAgent::Escalated { element, cause } => {
+                self.escalated(now, &server, &element, &cause);
             }
             FromAgent::Reported { request } => {
                 if let Some(query) = self.queries.get_mut(&request) {
@@ -289,6 +227,7 @@ impl GlobalManager {
                 if let Some((_, agent)) = agent_at(&mut self.servers, connection) {
                     agent.stopped = true;
                 }
+                self.server_left(now, &server, effects);
                 self.stop_further(effects);
             }
             FromAgent::Listening(callee) => {
@@ -305,20 +244,12 @@ impl GlobalManager {
         }
     }
 
-    /// Takes what an agent says of an element, if it is placed there.
-    fn took(&mut self, server: &EntityId, status: ElementStatus) {
-        if let Some(placed) = self.elements.get_mut(&status.element)
-            && placed.server == *server
-        {
-            placed.status = ElementStatus {
-                epoch: status.epoch.max(placed.status.epoch),
-                ..status
-            };
-        }
-    }
-
     fn connection_lost(&mut self, connection: ConnectionId, effects: &mut Vec<Effect>) {
         self.awaiting_ready.remove(&connection);
+        self.waiting.ended(connection);
+        for waiting in self.recovery.awaited.values_mut() {
+            waiting.retain(|to| *to != connection);
+        }
         self.queries.retain(|_, query| query.asked_by != connection);
         if let Some(stopping) = &mut self.stopping {
             stopping.asked_by.remove(&connection);
@@ -375,11 +306,8 @@ impl GlobalManager {
     }
 }
 
-impl Machine for GlobalManager {
-    type Input = Input;
-    type Effect = Effect;
-
-    fn handle(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
+impl GlobalManager {
+    fn take(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
         match input {
             Input::AgentConnected {
                 connection,
@@ -393,17 +321,7 @@ impl Machine for GlobalManager {
             Input::OperatorAsked { connection, ask } => self.asked(now, connection, ask, effects),
             Input::ConnectionLost(connection) => self.connection_lost(connection, effects),
             Input::DeployOrdered { server, assignment } => {
-                let agent = self.servers.get(&server).and_then(Option::as_ref);
-                if let (Some(agent), None) = (agent, &self.stopping) {
-                    let known = self.elements.get(&assignment.element);
-                    let epoch = known.map_or(0, |placed| placed.status.epoch);
-                    let assignment = Assignment {
-                        epoch_floor: assignment.epoch_floor.max(epoch),
-                        ..assignment
-                    };
-                    let assign = ToAgent::Assign(assignment);
-                    effects.push(Effect::TellAgent(agent.connection, assign));
-                }
+                self.deploy_ordered(&server, assignment, effects);
             }
             Input::StopRequested => {
                 self.stop(now, effects);
@@ -412,7 +330,36 @@ impl Machine for GlobalManager {
                 }
                 self.stop_further(effects);
             }
+            Input::Restored {
+                term,
+                ledger,
+                folded,
+                entries,
+            } => self.restored(now, term, (folded, ledger), &entries, effects),
+            Input::Journalled { upto } => self.journal.stable_upto(upto),
+            Input::JournalDelayed { reason } => self.journal.delayed(reason),
+            Input::Folded { upto } => self.journal.folded_upto(upto),
         }
+    }
+
+    /// What was decided goes to the journal, and what may leave leaves.
+    fn pass(&mut self, now: Now, mut wanted: Vec<Effect>, effects: &mut Vec<Effect>) {
+        self.answer_ended(&mut wanted);
+        self.journal.pass(now.monotonic, wanted, effects);
+        self.journal.further(&self.ledger, effects);
+    }
+}
+
+impl Machine for GlobalManager {
+    type Input = Input;
+    type Effect = Effect;
+
+    fn handle(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
+        let mut wanted = Vec::new();
+        if let Some(input) = self.defer(input) {
+            self.take(now, input, &mut wanted);
+        }
+        self.pass(now, wanted, effects);
     }
 
     fn next_deadline(&self) -> Option<Monotonic> {
@@ -425,13 +372,26 @@ impl Machine for GlobalManager {
             .chain(finishing.map(|stopping| stopping.deadline))
             .chain(self.appliances.next_deadline())
             .chain(self.suspecting.next_deadline())
+            .chain(self.journal.next_deadline())
+            .chain(self.recovery_deadline())
             .min()
     }
 
     fn wake(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let mut wanted = Vec::new();
+        self.woken(now, &mut wanted);
+        self.pass(now, wanted, effects);
+    }
+}
+
+impl GlobalManager {
+    fn woken(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.answer_queries(Some(now.monotonic), effects);
         self.learn_no_longer(now.monotonic, effects);
         self.settle(now, effects);
+        self.end_amnesty(now, effects);
+        self.plan_further(now, effects);
+        self.release_further(now, effects);
         if self
             .stopping
             .as_ref()

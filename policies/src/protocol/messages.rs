@@ -137,6 +137,8 @@ pub enum ToHost {
         /// Everything about it that the topology says, encoded by the shell.
         #[serde(with = "serde_bytes")]
         spec: Vec<u8>,
+        /// Whether it waits, restored, for [`ToHost::Resume`].
+        resume_awaited: bool,
     },
     /// The spare may be told to run this element, or one like it: what can be done ahead, such as
     /// connecting to the store, is done now. Nothing is claimed.
@@ -170,6 +172,11 @@ pub enum ToHost {
         element: EntityId,
         /// Who.
         reconfiguration: Reconfiguration,
+    },
+    /// What this restored element requires is there: it goes on.
+    Resume {
+        /// Which element.
+        element: EntityId,
     },
 }
 
@@ -318,6 +325,14 @@ pub enum FromHost {
         element: EntityId,
         /// Who.
         reconfiguration: Reconfiguration,
+    },
+    /// The element's state is there, and it waits for [`ToHost::Resume`]: it handles nothing, and
+    /// nothing leaves.
+    Restored {
+        /// Which element.
+        element: EntityId,
+        /// The epoch under which it runs.
+        epoch: u64,
     },
 }
 

@@ -8,3 +8,4 @@ pub mod fog_agent;
 pub mod global_manager;
 pub mod lifecycle_manager;
 pub mod messages;
+mod questions;

@@ -9,6 +9,7 @@ pub mod capability;
 pub mod causality;
 pub mod decide;
 pub mod essential;
+pub mod plan;
 pub mod question;
 mod ranking;
 pub mod substitution;

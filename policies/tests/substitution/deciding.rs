@@ -52,11 +52,18 @@ impl Managed {
             .keys()
             .map(|element| (element.clone(), server.clone()))
             .collect();
-        Self {
+        let mut managed = Self {
             manager: GlobalManager::new(topology, &placement, false),
             told: Vec::new(),
             answered: Vec::new(),
-        }
+        };
+        managed.tell(Input::Restored {
+            term: 1,
+            ledger: Box::default(),
+            folded: 0,
+            entries: Vec::new(),
+        });
+        managed
     }
 
     /// A manager whose only agent has registered.
@@ -84,9 +91,16 @@ impl Managed {
                     },
                 ) => self.told.push((to, element.to_string(), reconfiguration)),
                 Effect::Answer(_, answer) => self.answered.push(answer),
+                // What it decides is stable at once.
+                Effect::Journal { first, entries } => {
+                    let upto = first + entries.len() as u64 - 1;
+                    self.tell(Input::Journalled { upto });
+                }
                 Effect::TellAgent(..)
                 | Effect::Refuse { .. }
                 | Effect::Enrol { .. }
+                | Effect::Place(_)
+                | Effect::Fold { .. }
                 | Effect::Finish => {}
             }
         }

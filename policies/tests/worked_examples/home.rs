@@ -336,6 +336,7 @@ impl Home {
             | Effect::ReportOrphaned(_)
             | Effect::Prove
             | Effect::Reroute(_)
+            | Effect::ShowRestored
             | Effect::ShowReconfiguration(_)
             | Effect::Stop) => panic!("{unexpected:?}"),
         }

@@ -38,12 +38,16 @@ impl Application for Fake {
                     element,
                     epoch_floor,
                     spec,
+                    resume_awaited,
                     ..
                 } => {
                     let spec = ElementSpec::decode(&spec).map_err(|error| error.to_string())?;
                     let epoch = epoch_floor + 1;
                     elements.push((element.clone(), epoch));
-                    started(&spec, element, epoch)
+                    match resume_awaited {
+                        true => FromHost::Restored { element, epoch },
+                        false => started(&spec, element, epoch),
+                    }
                 }
                 ToHost::Prepare { .. } | ToHost::Judge(_) | ToHost::Reach(_) => continue,
                 // It has no log to write this to.
@@ -53,6 +57,10 @@ impl Application for Fake {
                         assert!(outbox.send(report(request, element, *epoch)));
                     }
                     continue;
+                }
+                ToHost::Resume { element } => {
+                    let known = elements.iter().find(|(known, _)| *known == element);
+                    resumed(element.clone(), known.map_or(0, |(_, epoch)| *epoch))
                 }
                 ToHost::Stop { element } => FromHost::Stopped { element },
                 ToHost::Panic { element } => FromHost::Mended {
@@ -76,6 +84,10 @@ fn started(spec: &ElementSpec, element: EntityId, epoch: u64) -> FromHost {
             restart_may_help: false,
         };
     }
+    resumed(element, epoch)
+}
+
+fn resumed(element: EntityId, epoch: u64) -> FromHost {
     FromHost::Ready {
         element,
         epoch,

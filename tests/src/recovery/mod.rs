@@ -479,7 +479,8 @@ impl<S: StableStore + 'static, H: Hazard> World<S, H> {
             | Effect::Report { .. }
             | Effect::ReportOrphaned(_)
             | Effect::Prove
-            | Effect::Stop) => panic!("{unexpected:?}"),
+            | Effect::Stop
+            | Effect::ShowRestored) => panic!("{unexpected:?}"),
         }
         Ok(())
     }

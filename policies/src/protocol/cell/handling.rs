@@ -16,6 +16,11 @@ impl Cell {
     pub(super) fn handle_next(&mut self, now: Now, effects: &mut Vec<Effect>) {
         while self.log.handling.is_none() {
             match self.phase {
+                Phase::Replaying { upto, .. }
+                    if self.log.handled >= upto && self.settings.resume_awaited =>
+                {
+                    return self.show_restored(effects);
+                }
                 Phase::Replaying { upto, since } if self.log.handled >= upto => {
                     self.go_live(now, since, effects);
                 }

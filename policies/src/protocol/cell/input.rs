@@ -191,6 +191,8 @@ pub enum Input {
         /// Its words.
         reason: String,
     },
+    /// What the element requires is there.
+    ResumeOrdered,
 }
 
 /// What a device said.
@@ -496,19 +498,19 @@ pub enum Effect {
     },
     /// The last checkpoint is taken; the element has stopped.
     Stop,
-    /// Make all that is durable locally stable; answer with [`Input::Flushed`] or
-    /// [`Input::FlushFailed`].
+    /// Make all that is durable locally stable: [`Input::Flushed`] or [`Input::FlushFailed`].
     Flush,
     /// Tell people that records may be missing.
     ReportLost(Lost),
     /// Tell people that events were received which their source does not know of.
     ReportOrphaned(Orphaned),
-    /// Ask the store whether we still own the element; answer with [`Input::Proven`] or
-    /// [`Input::NotProven`].
+    /// Ask the store whether we still own the element: [`Input::Proven`] or [`Input::NotProven`].
     Prove,
     /// Speak to whoever serves in the places of appliances, in its own words, and hear it; also again
     /// for what holds already.
     Reroute(Reconfiguration),
     /// Tell those who decide who serves where by the log.
     ShowReconfiguration(Reconfiguration),
+    /// The state is there; the element waits for [`Input::ResumeOrdered`].
+    ShowRestored,
 }

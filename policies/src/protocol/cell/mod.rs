@@ -120,6 +120,8 @@ pub struct Cell {
     unreached: Unreached,
     /// What waits until the store's clock is known.
     unsure: Unsure,
+    /// Whether it said that it is restored and waits.
+    restored_shown: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,6 +191,7 @@ impl Cell {
             substituting: Substituting::default(),
             unreached: Unreached::default(),
             unsure: Unsure::default(),
+            restored_shown: false,
             settings,
         }
     }
@@ -218,6 +221,11 @@ impl Cell {
             losses: self.losses.clone(),
             orphaned: self.orphaned.clone(),
         }
+    }
+
+    fn reported(&self, now: Now, request: u64) -> Effect {
+        let report = self.report(now);
+        Effect::Report { request, report }
     }
 
     fn trouble(&self, now: Now) -> Option<String> {
@@ -331,10 +339,7 @@ impl Machine for Cell {
             } => self.answered(now, &link, question, shown.as_ref(), effects),
             Input::Checkpointed { upto } => self.checkpointed_upto(now, upto, effects),
             Input::CheckpointFailed { cause } => self.checkpoint_failed(now, cause, effects),
-            Input::ReportAsked { request } => {
-                let report = self.report(now);
-                effects.push(Effect::Report { request, report });
-            }
+            Input::ReportAsked { request } => effects.push(self.reported(now, request)),
             Input::Connected => self.connected(now, effects),
             Input::StopRequested => self.stop(effects),
             Input::Reconfigured(reconfiguration) => {
@@ -367,6 +372,7 @@ impl Machine for Cell {
                 sending,
                 reason,
             } => self.refused_by_device(now, &link, (position, sending), &reason, effects),
+            Input::ResumeOrdered => self.resume_ordered(now, effects),
         }
         self.conclude_due(now, effects);
         self.ask_clock(now, effects);

@@ -145,6 +145,22 @@ impl Cell {
         }
     }
 
+    /// Everything logged is folded, and those that the element requires are not there yet. What arrives
+    /// is logged; nothing is handled, and nothing leaves.
+    pub(super) fn show_restored(&mut self, effects: &mut Vec<Effect>) {
+        if !self.restored_shown {
+            self.restored_shown = true;
+            effects.push(Effect::ShowRestored);
+            self.stop_if_drained(effects);
+        }
+    }
+
+    pub(super) fn resume_ordered(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.settings.resume_awaited = false;
+        self.restored_shown = false;
+        self.handle_next(now, effects);
+    }
+
     /// Everything logged is folded: from here on outputs leave.
     pub(super) fn go_live(&mut self, now: Now, since: Monotonic, effects: &mut Vec<Effect>) {
         self.phase = Phase::Live;
@@ -323,6 +339,10 @@ impl Cell {
             return;
         }
         match self.phase {
+            Phase::Replaying { .. } if self.restored_shown => {
+                self.phase = Phase::Halted;
+                effects.push(Effect::Stop);
+            }
             // Nothing was changed, so there is nothing to save.
             Phase::Starting => {
                 self.phase = Phase::Halted;

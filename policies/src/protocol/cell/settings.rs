@@ -52,6 +52,8 @@ pub struct CellSettings {
     pub bytes_max: usize,
     /// How far the stable store may be behind; `None` saves pessimistically.
     pub lag: Option<Lag>,
+    /// Whether it waits, restored, until it is told to resume.
+    pub resume_awaited: bool,
 }
 
 impl CellSettings {
@@ -77,6 +79,7 @@ impl CellSettings {
             records_max: 256,
             bytes_max: 1 << 20,
             lag: None,
+            resume_awaited: false,
         }
     }
 }

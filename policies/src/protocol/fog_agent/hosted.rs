@@ -51,6 +51,8 @@ pub(super) enum Phase {
     Stopped,
     /// It is given up.
     Failed(String),
+    /// A host has its state; it resumes when it is told to, or alone at this instant if there is one.
+    Restored(HostId, Option<Monotonic>),
 }
 
 /// The instants of a repair under way.
@@ -80,7 +82,10 @@ impl Hosted {
     /// The host that has the element, if one does.
     pub(super) fn host(&self) -> Option<HostId> {
         match self.phase {
-            Phase::Starting(host) | Phase::Running(host) | Phase::Stopping(host) => Some(host),
+            Phase::Starting(host)
+            | Phase::Running(host)
+            | Phase::Stopping(host)
+            | Phase::Restored(host, _) => Some(host),
             Phase::Waiting
             | Phase::Suspected { .. }
             | Phase::BackingOff(_)
@@ -96,6 +101,7 @@ impl Hosted {
             Phase::Waiting
             | Phase::Starting(_)
             | Phase::Stopping(_)
+            | Phase::Restored(..)
             | Phase::Suspected { .. }
             | Phase::BackingOff(_)
             | Phase::Stopped
@@ -193,6 +199,7 @@ impl Hosted {
         match self.phase {
             Phase::Suspected { decide_by, .. } => Some(decide_by),
             Phase::BackingOff(until) => Some(until),
+            Phase::Restored(_, resume_at) => resume_at,
             Phase::Waiting
             | Phase::Starting(_)
             | Phase::Running(_)
@@ -212,6 +219,7 @@ impl Hosted {
             Phase::BackingOff(_) => ElementState::BackingOff,
             Phase::Stopping(_) => ElementState::Stopping,
             Phase::Stopped => ElementState::Stopped,
+            Phase::Restored(..) => ElementState::Restored,
             Phase::Failed(reason) => ElementState::Failed {
                 reason: reason.clone(),
             },

@@ -33,6 +33,7 @@ mod callees;
 mod end;
 mod hosted;
 mod hosts;
+mod lifecycle;
 mod orders;
 mod repair;
 mod servers;
@@ -222,6 +223,11 @@ impl FogAgent {
                 reconfiguration,
             } => self.reconfigure(element, reconfiguration, effects),
             ToAgent::Monitor(order) => self.monitor(order, effects),
+            ToAgent::Release { element, in_order } => {
+                self.let_go(now, &element, in_order, effects);
+            }
+            ToAgent::Resume { element } => self.resume(&element, effects),
+            ToAgent::Await { element } => self.await_others(&element),
         }
     }
 
@@ -273,14 +279,7 @@ impl FogAgent {
                 cause,
                 restart_may_help,
             } => self.given_up(now, host, &element, cause, restart_may_help, effects),
-            FromHost::Stopped { element } => {
-                if let Some(hosted) = self.hosted_by(host, &element) {
-                    hosted.phase = Phase::Stopped;
-                    self.release(now, host, &element);
-                    self.show(&element, effects);
-                    self.stop_further(now, effects);
-                }
-            }
+            FromHost::Stopped { element } => self.stopped(now, host, &element, effects),
             FromHost::Listening(callee) => {
                 if self.hosted_by(host, &callee.element).is_some() {
                     self.listening(callee, effects);
@@ -293,6 +292,9 @@ impl FogAgent {
                 if self.hosted_by(host, &element).is_some() {
                     self.reconfigured(element, reconfiguration, effects);
                 }
+            }
+            FromHost::Restored { element, epoch } => {
+                self.restored(now, host, &element, epoch, effects);
             }
         }
     }
@@ -406,6 +408,7 @@ impl Machine for FogAgent {
                 for element in self.suspected() {
                     self.proceed(now, &element, Decider::Agent, effects);
                 }
+                self.resume_all(effects);
             }
             Input::ManagerTold(told) => self.manager_told(now, told, effects),
             Input::HostTold { host, message } => self.host_told(now, host, message, effects),
@@ -447,11 +450,12 @@ impl Machine for FogAgent {
             .map(|(element, _)| element.clone())
             .collect();
         for element in &due {
-            let phase = self.elements.get(element).map(|hosted| &hosted.phase);
-            if matches!(phase, Some(Phase::Suspected { .. })) {
-                self.proceed(now, element, Decider::Agent, effects);
-            } else {
-                self.start(now, element, effects);
+            match self.elements.get(element).map(|hosted| &hosted.phase) {
+                Some(Phase::Suspected { .. }) => {
+                    self.proceed(now, element, Decider::Agent, effects);
+                }
+                Some(Phase::Restored(..)) => self.resume(element, effects),
+                Some(_) | None => self.start(now, element, effects),
             }
             self.show(element, effects);
         }

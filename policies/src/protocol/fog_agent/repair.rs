@@ -13,6 +13,9 @@ use crate::protocol::messages::{StartCause, ToHost};
 use crate::restart::{RestartDecision, RestartPolicy};
 use crate::time::{Monotonic, Now};
 
+/// What is shown as the failure of an element that comes from another server.
+const RECOVERED_HERE: &str = "it could not stay where it was, and is recovered here";
+
 impl FogAgent {
     pub(super) fn assigned(&mut self, now: Now, assignment: Assignment, effects: &mut Vec<Effect>) {
         if self.stopping != Stopping::No {
@@ -29,8 +32,13 @@ impl FogAgent {
             // It runs, or is about to: an assignment that comes again changes nothing.
             Some(_) => return self.show(&element, effects),
         };
+        let recovered = assignment.cause == StartCause::Recovered;
         let mut hosted = Hosted::new(assignment);
         hosted.assignment.epoch_floor = hosted.assignment.epoch_floor.max(floor);
+        if recovered {
+            hosted.failure_seen(now.monotonic, now, RECOVERED_HERE.to_string());
+            hosted.decided(now.monotonic, Decider::Manager);
+        }
         self.elements.insert(element.clone(), hosted);
         self.start(now, &element, effects);
         self.show(&element, effects);
@@ -71,6 +79,7 @@ impl FogAgent {
             epoch_floor,
             cause,
             spec,
+            resume_awaited,
             ..
         } = hosted.assignment.clone();
         effects.push(Effect::Tell {
@@ -81,6 +90,7 @@ impl FogAgent {
                 cause,
                 ended_epoch,
                 spec,
+                resume_awaited,
             },
         });
         self.tell_of_callees(host, effects);
@@ -174,8 +184,9 @@ impl FogAgent {
                         element.clone()
                     })
                     .collect();
-                for element in &waiting {
-                    self.show(element, effects);
+                for element in waiting {
+                    self.escalate(element.clone(), reason.clone(), effects);
+                    self.show(&element, effects);
                 }
             }
         }
@@ -222,9 +233,11 @@ impl FogAgent {
                     ..
                 } = hosted.assignment.restart;
                 hosted.decided(now.monotonic, Decider::Agent);
-                hosted.phase = Phase::Failed(format!(
+                let reason = format!(
                     "restarted {restarts_max} times within {within:?} and failed again: {cause}"
-                ));
+                );
+                hosted.phase = Phase::Failed(reason.clone());
+                self.escalate(element.clone(), reason, effects);
             }
         }
         self.show(element, effects);
@@ -247,7 +260,14 @@ impl FogAgent {
             return;
         }
         match decision {
-            Decision::RestartInPlace => self.proceed(now, element, Decider::Manager, effects),
+            Decision::RestartInPlace => {
+                hosted.assignment.resume_awaited = false;
+                self.proceed(now, element, Decider::Manager, effects);
+            }
+            Decision::RestartAndAwait => {
+                hosted.assignment.resume_awaited = true;
+                self.proceed(now, element, Decider::Manager, effects);
+            }
             Decision::Leave { reason } => {
                 hosted.decided(now.monotonic, Decider::Manager);
                 hosted.phase = Phase::Failed(reason);
@@ -271,6 +291,8 @@ impl FogAgent {
             return;
         };
         hosted.decided(now.monotonic, by);
+        // Alone it would wait for nobody.
+        hosted.assignment.resume_awaited &= by == Decider::Manager;
         hosted.assignment.cause = StartCause::Recovered;
         if now.monotonic < not_before {
             hosted.phase = Phase::BackingOff(not_before);

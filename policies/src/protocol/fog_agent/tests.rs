@@ -287,6 +287,7 @@ impl Bench {
                 ..RestartPolicy::default()
             },
             spec: vec![7],
+            resume_awaited: false,
         };
         self.told(Input::ManagerTold(ToAgent::Assign(assignment)))
     }
@@ -356,6 +357,7 @@ fn assigned(epoch_floor: u64, cause: StartCause) -> ToHost {
         cause,
         ended_epoch: (cause == StartCause::Recovered).then_some(epoch_floor),
         spec: vec![7],
+        resume_awaited: false,
     }
 }
 

@@ -25,6 +25,7 @@ impl GlobalManager {
                 | ElementState::Suspected
                 | ElementState::BackingOff
                 | ElementState::Stopping
+                | ElementState::Restored
                 | ElementState::Stopped => return,
             }
         }

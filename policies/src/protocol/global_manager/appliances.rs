@@ -300,6 +300,22 @@ impl Appliances {
         }
     }
 
+    /// Those that a server watched are watched by others, as near to them as may be.
+    fn rewatch(&mut self, lost: &EntityId, there: &BTreeSet<EntityId>) -> BTreeSet<EntityId> {
+        let mut told = BTreeSet::new();
+        for (appliance, watcher) in &mut self.watchers {
+            if watcher != lost {
+                continue;
+            }
+            let near = servers_of(&self.topology, appliance).find(|server| there.contains(*server));
+            if let Some(server) = near.or_else(|| there.first()) {
+                watcher.clone_from(server);
+                told.insert(server.clone());
+            }
+        }
+        told
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Monotonic> {
         match self.learning {
             Learning::Until(at) => Some(at),
@@ -324,14 +340,7 @@ impl GlobalManager {
         agent: ConnectionId,
         effects: &mut Vec<Effect>,
     ) {
-        let watched = self.appliances.watched_by(server);
-        for appliances in watched.chunks(STATUS_ENTITIES_MAX) {
-            let watch = ToAgent::Watch {
-                appliances: appliances.to_vec(),
-                access: self.appliances.access.clone(),
-            };
-            effects.push(Effect::TellAgent(agent, watch));
-        }
+        self.have_watched(server, agent, effects);
         for (element, reconfiguration) in &self.appliances.told {
             let here = self
                 .elements
@@ -359,6 +368,30 @@ impl GlobalManager {
         self.decide_on_appliances(effects);
     }
 
+    fn have_watched(&self, server: &EntityId, agent: ConnectionId, effects: &mut Vec<Effect>) {
+        let watched = self.appliances.watched_by(server);
+        for appliances in watched.chunks(STATUS_ENTITIES_MAX) {
+            let watch = ToAgent::Watch {
+                appliances: appliances.to_vec(),
+                access: self.appliances.access.clone(),
+            };
+            effects.push(Effect::TellAgent(agent, watch));
+        }
+    }
+
+    /// A server is lost: what its agent watched is watched by the agents of others.
+    pub(super) fn watch_elsewhere(&mut self, lost: &EntityId, effects: &mut Vec<Effect>) {
+        let there = self.servers.keys().filter(|server| {
+            *server != lost && self.is_there(server) && self.agent_of(server).is_some()
+        });
+        let there: BTreeSet<EntityId> = there.cloned().collect();
+        for server in self.appliances.rewatch(lost, &there) {
+            if let Some(agent) = self.agent_of(&server) {
+                self.have_watched(&server, agent, effects);
+            }
+        }
+    }
+
     /// An agent says something of appliances.
     pub(super) fn told_of_appliances(&mut self, told: FromAgent, effects: &mut Vec<Effect>) {
         match told {
@@ -378,6 +411,7 @@ impl GlobalManager {
             | FromAgent::Reported { .. }
             | FromAgent::Listening(_)
             | FromAgent::Stopped
+            | FromAgent::Escalated { .. }
             | FromAgent::Beats { .. }
             | FromAgent::Noticed(_) => return,
         }
@@ -413,10 +447,25 @@ impl GlobalManager {
         }
     }
 
+    /// How the application is: its appliances and its elements together.
+    fn application(&self) -> ApplicationState {
+        let (fatal, missing) = self.missing_elements();
+        match (self.appliances.application(), fatal) {
+            (failed @ ApplicationState::Failed { .. }, _) => failed,
+            (_, Some(reason)) => ApplicationState::Failed { reason },
+            (ApplicationState::Whole, None) if missing.is_empty() => ApplicationState::Whole,
+            (ApplicationState::Whole, None) => ApplicationState::Degraded { reasons: missing },
+            (ApplicationState::Degraded { mut reasons }, None) => {
+                reasons.extend(missing);
+                ApplicationState::Degraded { reasons }
+            }
+        }
+    }
+
     pub(super) fn answer_appliances(&self, to: ConnectionId, effects: &mut Vec<Effect>) {
         let ids = self.appliances.topology.appliances.keys();
         let all: Vec<ApplianceStatus> = ids.map(|id| self.appliances.status(id)).collect();
-        let application = self.appliances.application();
+        let application = self.application();
         let mut chunks = all.chunks(STATUS_ENTITIES_MAX);
         loop {
             let appliances = chunks.next().unwrap_or_default().to_vec();

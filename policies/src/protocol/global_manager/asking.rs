@@ -46,6 +46,27 @@ impl GlobalManager {
                 };
                 effects.push(Effect::Answer(by, answer));
             }
+            Ask::DeclareLost { server } => {
+                let answer = match self.declare_lost(now, &server, effects) {
+                    Ok(()) => Answer::Done {
+                        outcomes: Vec::new(),
+                    },
+                    Err(reason) => Answer::Refused { reason },
+                };
+                effects.push(Effect::Answer(by, answer));
+            }
+            Ask::Move { element, server } => {
+                if let Err(reason) = self.move_element(now, by, &element, &server, effects) {
+                    effects.push(Effect::Answer(by, Answer::Refused { reason }));
+                }
+            }
+            Ask::Drain { server, drained } => {
+                if let Err(reason) = self.drain(now, by, &server, drained, effects) {
+                    effects.push(Effect::Answer(by, Answer::Refused { reason }));
+                }
+            }
+            Ask::Timeline { entity } => self.answer_timeline(by, entity.as_ref(), effects),
+            Ask::Standing => self.answer_standing(now, by, effects),
             Ask::Stop => {
                 self.stop(now, effects);
                 if let Some(stopping) = &mut self.stopping {

@@ -12,22 +12,22 @@ use crate::protocol::messages::{Callee, DirectAddress};
 /// The elements that can be called.
 #[derive(Debug, Default)]
 pub(super) struct Callees {
-    /// Per callee, the servers of its callers.
+    /// Per callee, its callers.
     callers: BTreeMap<EntityId, BTreeSet<EntityId>>,
     /// Per callee, where it is and on which server.
     known: BTreeMap<EntityId, (EntityId, Callee)>,
 }
 
 impl Callees {
-    pub(super) fn new(topology: &Topology, placement: &BTreeMap<EntityId, EntityId>) -> Self {
+    pub(super) fn new(topology: &Topology) -> Self {
         let mut callers: BTreeMap<EntityId, BTreeSet<EntityId>> = BTreeMap::new();
         let calls = topology.bindings.values();
         for binding in calls.filter(|binding| binding.model == Communication::Call) {
-            if let (Some(callee), Some(server)) = (&binding.to, placement.get(&binding.from))
+            if let Some(callee) = &binding.to
                 && topology.elements.contains_key(callee)
             {
-                let servers = callers.entry(callee.clone()).or_default();
-                servers.insert(server.clone());
+                let of_callee = callers.entry(callee.clone()).or_default();
+                of_callee.insert(binding.from.clone());
             }
         }
         Self {
@@ -35,20 +35,31 @@ impl Callees {
             known: BTreeMap::new(),
         }
     }
+}
 
-    /// Tells an agent that has just registered where the callees of its elements are.
-    pub(super) fn tell_all(&self, to: &EntityId, agent: ConnectionId, effects: &mut Vec<Effect>) {
-        for (server, callee) in self.known.values() {
-            let callers = self.callers.get(&callee.element);
-            if callers.is_some_and(|callers| callers.contains(to)) {
+impl GlobalManager {
+    /// The servers where the callers of a callee belong now.
+    fn servers_of_callers(&self, callee: &EntityId) -> BTreeSet<EntityId> {
+        let callers = self.callees.callers.get(callee).into_iter().flatten();
+        let placed = callers.filter_map(|caller| self.elements.get(caller));
+        placed.map(|placed| placed.server.clone()).collect()
+    }
+
+    /// Tells an agent where the callees of the elements are that belong on its server.
+    pub(super) fn tell_of_callees(
+        &self,
+        to: &EntityId,
+        agent: ConnectionId,
+        effects: &mut Vec<Effect>,
+    ) {
+        for (server, callee) in self.callees.known.values() {
+            if self.servers_of_callers(&callee.element).contains(to) {
                 let reach = ToAgent::Reach(seen_from(to, server, callee));
                 effects.push(Effect::TellAgent(agent, reach));
             }
         }
     }
-}
 
-impl GlobalManager {
     /// An element takes calls: the agents of its callers are told, unless a newer address is known.
     pub(super) fn listening(
         &mut self,
@@ -56,18 +67,18 @@ impl GlobalManager {
         callee: Callee,
         effects: &mut Vec<Effect>,
     ) {
-        let Callees { callers, known } = &mut self.callees;
-        let before = known.get(&callee.element);
+        let before = self.callees.known.get(&callee.element);
         if before.is_some_and(|(_, before)| before.epoch > callee.epoch) {
             return;
         }
-        for caller in callers.get(&callee.element).into_iter().flatten() {
+        for caller in &self.servers_of_callers(&callee.element) {
             if let Some(Some(agent)) = self.servers.get(caller) {
                 let reach = ToAgent::Reach(seen_from(caller, server, &callee));
                 effects.push(Effect::TellAgent(agent.connection, reach));
             }
         }
-        known.insert(callee.element.clone(), (server.clone(), callee));
+        let known = (server.clone(), callee.clone());
+        self.callees.known.insert(callee.element, known);
     }
 }
 
@@ -88,7 +99,7 @@ mod tests {
     use super::super::{Agent, Input};
     use super::*;
     use crate::machine::Machine;
-    use crate::protocol::control::FromAgent;
+    use crate::protocol::control::{FromAgent, PlacedStatus};
     use crate::time::Now;
 
     fn id(name: &str) -> EntityId {
@@ -106,11 +117,20 @@ mod tests {
         }
     }
 
+    fn placed(element: &str, server: &str) -> (EntityId, PlacedStatus) {
+        let placed = PlacedStatus {
+            server: id(server),
+            status: super::super::unassigned(&id(element)),
+        };
+        (id(element), placed)
+    }
+
     /// A manager whose element `pump`, on `pc`, is called from `pc` and `rpi`.
     fn manager() -> GlobalManager {
         let agent = |connection| Agent {
             connection: ConnectionId(connection),
             pid: 7,
+            registered: true,
             stopped: false,
         };
         let servers = [
@@ -121,9 +141,10 @@ mod tests {
         GlobalManager {
             servers: servers.into(),
             callees: Callees {
-                callers: [(id("pump"), [id("pc"), id("rpi")].into())].into(),
+                callers: [(id("pump"), [id("nurse"), id("doctor")].into())].into(),
                 known: BTreeMap::new(),
             },
+            elements: [placed("nurse", "pc"), placed("doctor", "rpi")].into(),
             ..super::super::tests::registered()
         }
     }

@@ -3,7 +3,7 @@ use alloc::vec;
 use super::*;
 use crate::model::{Application, Broker, Detection, Durability, Store, StoreKind};
 use crate::physical_world::Position;
-use crate::protocol::control::{Injection, ServerState, ServerStatus};
+use crate::protocol::control::{Ask, Decision, Injection, ServerState, ServerStatus};
 use crate::protocol::messages::Judgement;
 use crate::state_saving::Verdict;
 
@@ -159,18 +159,26 @@ pub(super) fn registered() -> GlobalManager {
     let agent = Agent {
         connection: AGENT,
         pid: 7,
+        registered: true,
         stopped: false,
     };
     let placed = PlacedStatus {
         server: id("pc"),
         status: unassigned(&id("lamp")),
     };
+    let mut journal = Journal::default();
+    journal.opened(1, 0, 0);
     GlobalManager {
         allow_inject: true,
         autonomy_after: Duration::from_millis(100),
         isolation: BTreeMap::new(),
         servers: BTreeMap::from([(id("pc"), Some(agent))]),
         elements: BTreeMap::from([(id("lamp"), placed)]),
+        topology: without_appliances(),
+        ledger: Ledger::default(),
+        journal,
+        recovery: Recovery::default(),
+        waiting: restoring::Waiting::default(),
         awaiting_ready: BTreeSet::new(),
         queries: BTreeMap::new(),
         last_query: 0,
@@ -201,10 +209,27 @@ fn without_appliances() -> Topology {
     }
 }
 
-fn told(manager: &mut GlobalManager, input: Input) -> Vec<Effect> {
+/// Tells the manager something. What it decides is stable at once.
+pub(super) fn told(manager: &mut GlobalManager, input: Input) -> Vec<Effect> {
     let mut effects = Vec::new();
     manager.handle(Now::default(), input, &mut effects);
-    effects
+    stable(manager, Now::default(), effects)
+}
+
+/// What follows once all that was decided is stable.
+pub(super) fn stable(manager: &mut GlobalManager, now: Now, effects: Vec<Effect>) -> Vec<Effect> {
+    let mut all = Vec::new();
+    for effect in effects {
+        let Effect::Journal { first, entries } = effect else {
+            all.push(effect);
+            continue;
+        };
+        let upto = first + entries.len() as u64 - 1;
+        let mut more = Vec::new();
+        manager.handle(now, Input::Journalled { upto }, &mut more);
+        all.extend(stable(manager, now, more));
+    }
+    all
 }
 
 fn asked(ask: Ask) -> Input {

@@ -109,6 +109,9 @@ impl System {
             | Answer::Judged
             | Answer::Stopped
             | Answer::Appliances { .. }
+            | Answer::Done { .. }
+            | Answer::Timeline { .. }
+            | Answer::Standing(_)
             | Answer::Refused { .. }) => Err(format!("no panic: {other:?}").into()),
         }
     }

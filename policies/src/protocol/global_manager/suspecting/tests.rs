@@ -5,8 +5,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::machine::Machine;
 use crate::model::testing::servers_in;
-use crate::protocol::control::{FromAgent, ServerStatus};
-use crate::protocol::global_manager::{Answer, Ask, ConnectionId, Input};
+use crate::protocol::control::{Answer, Ask, FromAgent, ServerStatus};
+use crate::protocol::global_manager::tests::stable;
+use crate::protocol::global_manager::{ConnectionId, Input};
 use crate::time::WallClock;
 
 const MS: u64 = 1_000_000;
@@ -256,6 +257,13 @@ impl House {
         let topology = servers_in(names.iter().map(|name| (*name, "home")));
         let manager = GlobalManager::new(&topology, &BTreeMap::new(), false);
         let mut house = Self { manager };
+        let restored = Input::Restored {
+            term: 1,
+            ledger: alloc::boxed::Box::default(),
+            folded: 0,
+            entries: alloc::vec::Vec::new(),
+        };
+        house.handle(0, restored);
         for name in names {
             let connected = Input::AgentConnected {
                 connection: connection(name),
@@ -275,7 +283,7 @@ impl House {
     fn handle(&mut self, at: u64, input: Input) -> Vec<Effect> {
         let mut effects = Vec::new();
         self.manager.handle(now(at), input, &mut effects);
-        effects
+        stable(&mut self.manager, now(at), effects)
     }
 
     fn told(&mut self, at: u64, by: &str, message: FromAgent) -> Vec<Effect> {
@@ -301,7 +309,7 @@ impl House {
     fn wake(&mut self, at: u64) -> Vec<Effect> {
         let mut effects = Vec::new();
         self.manager.wake(now(at), &mut effects);
-        effects
+        stable(&mut self.manager, now(at), effects)
     }
 
     fn state(&self, server: &str) -> ServerState {
