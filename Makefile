@@ -9,10 +9,10 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin
 demo_flags = $(if $(STORE),--store $(STORE)) $(if $(BROKER),--broker $(BROKER)) $(if $(SPEED),--speed $(SPEED))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test verify fix bench doc clean
+.PHONY: help setup demo test test-net verify fix bench doc clean
 
 help:     ## print this list
-	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 setup:    ## install the Debian packages that are missing (starts no service)
 	@.ci/setup
 demo: setup  ## run the smart home, break it, check that it holds (STORE=redis BROKER=mosquitto SPEED=10)
@@ -20,6 +20,8 @@ demo: setup  ## run the smart home, break it, check that it holds (STORE=redis B
 	cargo run --locked --package smart-home --bin demo -- $(demo_flags)
 test: setup  ## pass every test, those against a real Redis and Mosquitto included (NAME=part of a name)
 	cargo test --locked --workspace $(NAME)
+test-net: setup  ## pass the tests on several machines, as network namespaces; as root (NAME=part of a name)
+	@.ci/test-net $(NAME)
 verify: setup  ## format, lints, documentation, licences; never writes to the sources
 	@.ci/verify
 fix: setup  ## format, and mend what clippy can mend

@@ -11,18 +11,19 @@ use lamplighter_policies::detection::HeartbeatSecret;
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::Topology;
 use lamplighter_policies::placement::{Budget, NoPlace, Problem, place};
-use lamplighter_policies::protocol::control::{Assignment, FromManager, Peer, ToManager};
+use lamplighter_policies::protocol::control::{Answer, Assignment, FromManager, Peer, ToManager};
 use lamplighter_policies::protocol::global_manager::{ConnectionId, Effect, GlobalManager, Input};
 use lamplighter_policies::protocol::lifecycle_manager::{
     self as lifecycle, Deployment, LifecycleManager,
 };
-use lamplighter_policies::time::Now;
+use lamplighter_policies::time::{Now, WallClock};
 use lamplighter_runtime::message_pack::MessagePackError;
 use lamplighter_runtime::store::StoreError;
 use lamplighter_runtime::store::any::AnyStore;
 use lamplighter_runtime::transport::control::{
     Admission, Admitted, Outbox, Token, receive_all, serve,
 };
+use lamplighter_runtime::transport::tls;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 
@@ -122,7 +123,11 @@ pub async fn run(
     };
     stop.abort();
     role.stop();
-    let outboxes: Vec<_> = connections.borrow().values().cloned().collect();
+    let outboxes: Vec<_> = connections
+        .borrow()
+        .values()
+        .map(|connected| connected.outbox.clone())
+        .collect();
     for outbox in outboxes {
         outbox.drained(LAST_WORDS).await;
     }
@@ -246,7 +251,14 @@ fn assignment(
     }))
 }
 
-type Connections = Rc<RefCell<BTreeMap<ConnectionId, Outbox<FromManager>>>>;
+type Connections = Rc<RefCell<BTreeMap<ConnectionId, Connected>>>;
+
+/// A peer that is connected.
+struct Connected {
+    outbox: Outbox<FromManager>,
+    /// Which server's agent it is by its certificate, and until when that holds.
+    certified: Option<(EntityId, WallClock)>,
+}
 
 /// Brings what a peer says to the global manager, until it ends the connection.
 async fn hold(
@@ -255,7 +267,17 @@ async fn hold(
     role: Role<Input>,
     connections: Connections,
 ) {
-    connections.borrow_mut().insert(connection, admitted.outbox);
+    let connected = Connected {
+        outbox: admitted.outbox,
+        certified: admitted.certified.and_then(|certified| {
+            let until = certified.validity.until;
+            match certified.name.role {
+                tls::Role::Agent(server) => Some((server, until)),
+                tls::Role::Authority | tls::Role::Manager | tls::Role::Operator => None,
+            }
+        }),
+    };
+    connections.borrow_mut().insert(connection, connected);
     if let Peer::Agent { server, pid } = admitted.peer {
         tracing::info!(%server, pid, "an agent connected");
         role.tell(Input::AgentConnected {
@@ -291,7 +313,10 @@ impl Perform for Hands {
     fn perform(&mut self, _: Now, effect: Effect, _: &Role<Input>) {
         match effect {
             Effect::TellAgent(to, message) => self.send(to, FromManager::Agent(message)),
-            Effect::Answer(to, answer) => self.send(to, FromManager::Operator(answer)),
+            Effect::Answer(to, mut answer) => {
+                self.add_certificates(&mut answer);
+                self.send(to, FromManager::Operator(answer));
+            }
             Effect::Refuse { connection, reason } => {
                 tracing::warn!(%reason, "a peer is refused");
                 self.send(connection, FromManager::Refused { reason });
@@ -314,12 +339,25 @@ impl Perform for Hands {
 }
 
 impl Hands {
+    /// What the machine cannot know: by which certificates its agents are connected.
+    fn add_certificates(&self, answer: &mut Answer) {
+        let Answer::Status { servers, .. } = answer else {
+            return;
+        };
+        let connections = self.connections.borrow();
+        let shown = connections.values().filter_map(|one| one.certified.clone());
+        let shown: BTreeMap<EntityId, WallClock> = shown.collect();
+        for status in servers.iter_mut().filter(|status| status.agent.is_some()) {
+            status.certificate_until = shown.get(&status.server).copied();
+        }
+    }
+
     /// A peer that does not read is cut off: it connects again and is told what matters then.
     fn send(&self, to: ConnectionId, message: FromManager) {
         let mut connections = self.connections.borrow_mut();
         if connections
             .get(&to)
-            .is_some_and(|outbox| !outbox.send(message))
+            .is_some_and(|connected| !connected.outbox.send(message))
         {
             connections.remove(&to);
         }

@@ -18,7 +18,7 @@ use crate::cluster::TOKEN_FILE;
 /// How long the manager's own certificates hold; it makes new ones by itself.
 const OWN_DAYS: u32 = 90;
 
-/// How often the manager looks whether its own certificates are due, at least: a machine that slept or
+/// How often a process looks at its own certificates, at least: a machine that slept or
 /// whose clock was set has not counted the time.
 const LOOK_EVERY: Duration = Duration::from_secs(6 * 3_600);
 
@@ -184,6 +184,18 @@ pub(crate) fn of_operator(
     }
     let own = own_directory(run_directory, &Role::Operator);
     Ok(Admission::Certificate(Identity::open(&own)?))
+}
+
+/// Looks at a process's own certificate from time to time, also while no connection is made, so that it
+/// is told in time that it ends.
+pub(crate) async fn watch_own(admission: Admission) {
+    let Admission::Certificate(identity) = admission else {
+        return;
+    };
+    loop {
+        tracing::debug!(own = ?identity.certified(), "the certificate was looked at");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// The address of this machine from which it reaches the manager, which is taken to be that by which

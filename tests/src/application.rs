@@ -17,6 +17,18 @@ use tokio::time::{Instant, timeout};
 /// Long enough for a busy machine; nothing waits this long unless it fails.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
+/// Whatever can tell why a test failed.
+pub trait Logs {
+    /// All that its processes wrote.
+    fn logs(&self) -> String;
+}
+
+impl Logs for Application {
+    fn logs(&self) -> String {
+        Self::logs(self)
+    }
+}
+
 /// `up` and its directory.
 pub struct Application {
     child: Child,

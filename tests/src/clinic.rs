@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use crate::application::{Application, PATIENCE};
+use crate::application::{Logs, PATIENCE};
 
 /// The patient, and whoever wants to know.
 pub struct Outside {
@@ -44,6 +44,11 @@ impl Outside {
             user: None,
             password: None,
         };
+        Self::connect_to(address).await
+    }
+
+    /// At a broker that asks who is there.
+    pub async fn connect_to(address: BrokerAddress) -> Self {
         let subscribe = |filter: &str| Subscription {
             filter: filter.into(),
             quality: QualityOfService::AtLeastOnce,
@@ -93,7 +98,7 @@ impl Outside {
     }
 
     /// All that the nurse was answered, once the answer to `last` is among it.
-    pub async fn answers(&self, last: u32, application: &Application) -> Vec<(u32, String)> {
+    pub async fn answers(&self, last: u32, application: &impl Logs) -> Vec<(u32, String)> {
         let began = Instant::now();
         let mut heard = self.heard.lock().await;
         let mut had = Vec::new();
@@ -113,7 +118,7 @@ impl Outside {
     }
 
     /// Sees that the nurse was answered exactly this.
-    pub async fn answered(&self, expected: &[(u32, &str)], application: &Application) {
+    pub async fn answered(&self, expected: &[(u32, &str)], application: &impl Logs) {
         let (last, _) = expected.last().unwrap();
         let answers = self.answers(*last, application).await;
         let answers: Vec<_> = answers
@@ -124,7 +129,7 @@ impl Outside {
     }
 
     /// All that the pump gave, once `last` is among it.
-    pub async fn given(&self, last: u32, application: &Application) -> Vec<u32> {
+    pub async fn given(&self, last: u32, application: &impl Logs) -> Vec<u32> {
         let began = Instant::now();
         let mut heard = self.heard.lock().await;
         for question in 0.. {

@@ -340,6 +340,7 @@ impl Agent {
                 arguments.extend(["--address".into(), address.to_string().into()]);
             }
             let any_port = |address| SocketAddr::new(address, 0);
+            tokio::task::spawn_local(network::watch_own(admission.clone()));
             let place = AgentPlace {
                 heartbeats: self.heartbeats.or(self.address.map(any_port)),
                 server: self.server,

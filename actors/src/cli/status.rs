@@ -16,6 +16,9 @@ use super::{CommandError, RunDirectory, appliances, in_system, print};
 use crate::cluster::BROKER_FILE;
 use crate::operator::Operator;
 
+/// How long before the end of an agent's certificate it is told of.
+const CERTIFICATE_WARNING: Duration = Duration::from_secs(14 * 86_400);
+
 /// Show how every element is.
 #[derive(Debug, clap::Args)]
 pub(super) struct Status {
@@ -115,7 +118,8 @@ fn as_table(servers: &[ServerStatus], elements: &[PlacedStatus], now: WallClock)
         }
     }
     for status in servers {
-        if let Some(line) = server_line(status, now) {
+        let lines = [server_line(status, now), certificate_line(status, now)];
+        for line in lines.into_iter().flatten() {
             writeln!(text, "{line}").expect("writing to a string cannot fail");
         }
     }
@@ -164,6 +168,22 @@ fn of_manager(manager: &ManagerStanding) -> String {
         ));
     }
     text
+}
+
+/// What is to be said of a server whose agent is connected by a certificate that ends soon.
+fn certificate_line(status: &ServerStatus, now: WallClock) -> Option<String> {
+    let (server, until) = (&status.server, status.certificate_until?);
+    let left = until.since(now);
+    (left < CERTIFICATE_WARNING).then(|| {
+        let when = match left.is_zero() {
+            true => "has ended; the next connection of its agent will be refused".to_owned(),
+            false => format!("ends in {} hours", left.as_secs() / 3_600),
+        };
+        format!(
+            "server {server}: its certificate {when}; run `certificate {server} --out DIRECTORY` \
+             and copy identity.pem over that of its agent, which takes it up without a restart"
+        )
+    })
 }
 
 /// A command that a person has to judge, and how.

@@ -375,6 +375,10 @@ pub struct ServerStatus {
     pub cause: Option<String>,
     /// Who observes it.
     pub observers: Vec<EntityId>,
+    /// Until when the certificate holds that its agent has shown; `None` where a token admits it, or
+    /// while it is not connected.
+    #[serde(default)]
+    pub certificate_until: Option<WallClock>,
 }
 
 /// What the manager thinks of a server.

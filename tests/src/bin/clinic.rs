@@ -14,6 +14,36 @@ const TOO_MUCH: u32 = 1_000_000;
 const POISON: u32 = 999_999;
 
 #[derive(Serialize, Deserialize)]
+struct Pain {
+    n: u32,
+}
+
+const PAINS: Output<Pain> = Output::new("pains");
+
+#[derive(Serialize, Deserialize)]
+enum Seen {
+    Pain { n: u32 },
+}
+
+/// Watches over the patient, where the nurse is elsewhere.
+#[derive(Serialize, Deserialize, Default)]
+#[serde(default)]
+struct Watch {
+    seen: u32,
+}
+
+impl Element for Watch {
+    type Event = Seen;
+
+    fn handle(&mut self, event: Event<Seen>, ctx: &mut Context<Self>) -> Outcome {
+        let Seen::Pain { n } = event.body;
+        self.seen += 1;
+        ctx.emit(PAINS, Pain { n });
+        Ok(())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
 enum Told {
     Pain { n: u32 },
     Dosed(Answer<u32>),
@@ -141,6 +171,7 @@ fn pass(gate: Option<&Path>) {
 
 fn main() -> lamplighter::Result {
     lamplighter::app()
+        .element::<Watch>("Watch")
         .element::<Nurse>("Nurse")
         .callable::<Pump>("Pump")
         .run()

@@ -92,6 +92,8 @@ impl GlobalManager {
                     since: standing.since,
                     cause: standing.cause,
                     observers: self.suspecting.observers_of(server),
+                    // Whoever holds the connections adds it.
+                    certificate_until: None,
                 }
             })
             .collect();

@@ -137,6 +137,7 @@ fn a_status_waits_for_the_agents_but_not_for_one_that_is_lost() {
         since: None,
         cause: None,
         observers: vec![],
+        certificate_until: None,
     };
     assert_eq!(
         effects,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lamplighter_policies::time::WallClock;
+use lamplighter_policies::time::{Monotonic, WallClock};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, TrustAnchor};
@@ -29,6 +29,9 @@ const IDENTITY_BYTES_MAX: u64 = 64 << 10;
 /// How long before its end a certificate is complained of, at most.
 const WARN_BEFORE: Duration = Duration::from_secs(14 * 86_400);
 
+/// How often it is complained of.
+const WARN_EVERY: Duration = Duration::from_secs(86_400);
+
 /// The identity of a process; cheap to clone. It is read again whenever its file has been replaced,
 /// so that a new certificate is used from the next connection on.
 #[derive(Clone, Debug)]
@@ -44,7 +47,7 @@ struct Inner {
 struct Latest {
     stamp: Option<Stamp>,
     papers: Arc<Papers>,
-    warned: bool,
+    warned_at: Option<Monotonic>,
 }
 
 /// What tells one version of a file from another.
@@ -100,7 +103,7 @@ impl Identity {
         let latest = Mutex::new(Latest {
             stamp,
             papers,
-            warned: false,
+            warned_at: None,
         });
         Ok(Self(Arc::new(Inner { path, latest })))
     }
@@ -170,7 +173,7 @@ impl Identity {
                     let (name, until) = (&papers.own.name, date(papers.own.validity.until));
                     tracing::info!(%name, until, "the certificate was replaced");
                     latest.papers = Arc::new(papers);
-                    latest.warned = false;
+                    latest.warned_at = None;
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the certificate before is used on");
@@ -183,14 +186,15 @@ impl Identity {
 }
 
 impl Latest {
-    /// Says once that the end is near: when a third of the time is left, and at most two weeks.
+    /// Says once a day that the end is near: when a third of the time is left, and at most two weeks.
     fn warn(&mut self, now: WallClock) {
         let Certified { name, validity } = &self.papers.own;
         let from = validity.renew_at().max(validity.until - WARN_BEFORE);
-        if now < from || self.warned {
+        let told = self.warned_at;
+        if now < from || told.is_some_and(|at| clock::monotonic() - at < WARN_EVERY) {
             return;
         }
-        self.warned = true;
+        self.warned_at = Some(clock::monotonic());
         let until = date(validity.until);
         tracing::warn!(
             %name, until,
