@@ -1,14 +1,15 @@
 //! One instance of an author's element, behind a guard: no panic of its code gets out, and after one
 //! it is never looked at again.
 
+mod properties;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use lamplighter_policies::ids::EntityId;
-use lamplighter_policies::model::Value;
 use lamplighter_policies::physical_world::{EventId, Position};
 use lamplighter_policies::protocol::appliances::{PlaceChange, PlaceFate};
 use lamplighter_policies::protocol::cell::{Emitted, Handled, Task, TaskInput};
-use lamplighter_policies::state_saving::{CallOutcome, Properties};
+use lamplighter_policies::state_saving::{CallOutcome, CallWish, Properties};
 use lamplighter_runtime::message_pack::{self, MessagePackError};
 use serde::de::DeserializeOwned;
 
@@ -18,6 +19,7 @@ use crate::author::{
 };
 use crate::encoding::{self, Encoded};
 use crate::panics::guarded;
+use properties::{properties, sensed};
 
 /// The name of the field that says which version of the state's shape is stored.
 const VERSION: &str = "@version";
@@ -187,6 +189,18 @@ impl<E: Element> Instance<E> {
                 };
                 (id, due_at, expires_at, payload, None)
             }
+            TaskInput::Shown {
+                call,
+                shown,
+                prefix,
+                id,
+                occurred_at,
+            } => {
+                let shown = Encoded::of(&shown).map_err(|error| error.to_string())?;
+                let ok = encoding::variant_prefix("Ok");
+                let body = [prefix, ok, shown.into_bytes()].concat();
+                (id, occurred_at, None, body, Some(call))
+            }
             TaskInput::Answer {
                 call,
                 outcome,
@@ -208,6 +222,23 @@ impl<E: Element> Instance<E> {
         })
     }
 
+    /// What was asked of appliances, as properties too.
+    fn called(&self, mut calls: Vec<CallWish>) -> Result<Vec<CallWish>, String> {
+        for wish in &mut calls {
+            if let CallWish::Call {
+                port,
+                payload,
+                properties: asked,
+                ..
+            } = wish
+                && self.appliance_ports.contains(port)
+            {
+                *asked = properties(payload)?;
+            }
+        }
+        Ok(calls)
+    }
+
     fn emitted(&self, emission: Emission) -> Result<Emitted, String> {
         let Emission {
             port,
@@ -215,7 +246,7 @@ impl<E: Element> Instance<E> {
             body,
         } = emission;
         let properties = if self.appliance_ports.contains(port) {
-            properties(&body)?
+            properties(body.bytes())?
         } else {
             Properties::new()
         };
@@ -303,42 +334,6 @@ fn author_changes(changes: &[PlaceChange]) -> Vec<Change> {
     changes.iter().map(change).collect()
 }
 
-/// The properties that a command sets. One that is null sets nothing; a command that is not a map
-/// stands alone.
-fn properties(body: &Encoded) -> Result<Properties, String> {
-    let pieces = encoding::fields(body.bytes());
-    let value = |(name, bytes): (String, Vec<u8>)| {
-        let value = message_pack::decode::<Option<Value>>(&bytes);
-        match value.map_err(|e| format!("property {name:?} of a command: {e}")) {
-            Ok(None) if name == encoding::WHOLE => Some(Ok((name, Value::Text(String::new())))),
-            Ok(value) => value.map(|value| Ok((name, value))),
-            Err(fault) => Some(Err(fault)),
-        }
-    };
-    pieces.into_iter().filter_map(value).collect()
-}
-
-/// What a device shows by what it said: the body of the input that it became. What is null or has no
-/// plain form is not known.
-fn sensed(input: &TaskInput) -> Properties {
-    let TaskInput::Event {
-        payload,
-        sensed: true,
-        ..
-    } = input
-    else {
-        return Properties::new();
-    };
-    let body = encoding::fields(payload).into_iter().next();
-    let body = body.filter(|(variant, _)| variant != encoding::WHOLE);
-    let pieces = body.map(|(_, body)| encoding::fields(&body));
-    let known = |(name, bytes): (String, Vec<u8>)| {
-        let value = message_pack::decode::<Option<Value>>(&bytes).ok()?;
-        Some((name, value?))
-    };
-    pieces.into_iter().flatten().filter_map(known).collect()
-}
-
 impl<E: Element> Hosted for Instance<E> {
     fn make(&mut self, saved: &SavedFields) -> Result<(), StateFault> {
         self.lose();
@@ -405,7 +400,7 @@ impl<E: Element> Hosted for Instance<E> {
             emitted,
             timers: wishes.timers,
             sensed,
-            calls: wishes.calls,
+            calls: self.called(wishes.calls)?,
             reply,
         })
     }

@@ -158,6 +158,14 @@ pub enum CallError {
     /// More than a thousand calls of this element were open. It was not sent.
     #[error("too many calls were open, so it was not sent")]
     TooMany,
+    /// Something newer was asked of the same appliance before this was known to be carried out. It may
+    /// have been shown for a moment.
+    #[error("something newer was asked of the appliance before this was known to be carried out")]
+    Overridden,
+    /// The appliance was told, must not be told again, and cannot show whether it did it. The command
+    /// is among those that `lamplighter status` lists for a person's `ack` or `redo`.
+    #[error("nobody knows whether the appliance did it; a person has to say, with `ack` or `redo`")]
+    Unknown,
 }
 
 impl CallError {
@@ -165,7 +173,7 @@ impl CallError {
     #[must_use]
     pub fn is_harmless(&self) -> bool {
         match self {
-            Self::TimedOut | Self::Refused { .. } => false,
+            Self::TimedOut | Self::Refused { .. } | Self::Overridden | Self::Unknown => false,
             Self::Failed { .. } | Self::Cancelled | Self::TooLate | Self::TooMany => true,
         }
     }
@@ -181,6 +189,8 @@ impl CallError {
             Self::Cancelled => CallOutcome::Cancelled,
             Self::TooLate => CallOutcome::TooLate,
             Self::TooMany => CallOutcome::TooMany,
+            Self::Overridden => CallOutcome::Overridden,
+            Self::Unknown => CallOutcome::Unknown,
         }
     }
 }
@@ -195,6 +205,8 @@ pub(crate) fn answer_of(outcome: CallOutcome) -> Answer<Vec<u8>> {
         CallOutcome::TooLate => CallError::TooLate,
         CallOutcome::TimedOut => CallError::TimedOut,
         CallOutcome::TooMany => CallError::TooMany,
+        CallOutcome::Overridden => CallError::Overridden,
+        CallOutcome::Unknown => CallError::Unknown,
     })
 }
 

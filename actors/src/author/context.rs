@@ -1,5 +1,6 @@
 //! What a handler may ask for, and what it is told of time and chance.
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -191,6 +192,11 @@ impl<E: Element> Context<E> {
     /// nurse.check_replay();
     /// ```
     ///
+    /// What is called may be an appliance: then what is asked is a command, a struct or map of
+    /// properties, and the reply is what the appliance shows of it, its properties too. It waits, is
+    /// merged and is repeated as commands are; see [`CallError`](super::CallError) for what that may
+    /// end in.
+    ///
     /// In the topology: `[bindings.doses]` with `model = "call"`, `from` the caller, `to` the callee,
     /// `send = [{ output = "doses", input = "Dose", reply = "Dosed" }]`, and how long an answer may
     /// take where the handler does not say, `reply_within = "5s"`.
@@ -216,6 +222,7 @@ impl<E: Element> Context<E> {
             port: port.to_owned(),
             within: None,
             payload: payload.into_bytes(),
+            properties: BTreeMap::new(),
         });
         match self.wishes.calls.last_mut() {
             Some(CallWish::Call { within, .. }) => CallSetting { id, within },
@@ -225,7 +232,8 @@ impl<E: Element> Context<E> {
 
     /// Withdraws a call if the callee has not carried it out. What became of it is in its answer:
     /// [`CallError::Cancelled`](super::CallError::Cancelled) if the withdrawal came in time, else the
-    /// reply. Nothing happens if the call was answered.
+    /// reply. Nothing happens if the call was answered, or if an appliance was called: what it was
+    /// commanded is overridden by commanding something else.
     pub fn cancel_call(&mut self, call: CallId) {
         self.wishes.calls.push(CallWish::Cancel(call));
     }

@@ -124,6 +124,9 @@ impl Entry {
                 format!("reverted {}", all.join(", "))
             }
             Record::CallEnded { call, outcome } => format!("call {call} ended: {outcome}"),
+            Record::Answered { call, .. } => {
+                format!("call {call} ended: answered by the appliance")
+            }
             Record::Withdrawn { binding, call } => {
                 format!("call {} on {binding} withdrawn", place(*call))
             }
@@ -190,6 +193,11 @@ impl Entry {
                 "kind": "call-ended",
                 "call": call,
                 "outcome": outcome.to_string(),
+            }),
+            Record::Answered { call, shown } => json!({
+                "kind": "answered",
+                "call": call,
+                "shown": shown,
             }),
             Record::Withdrawn { binding, call } => json!({
                 "kind": "withdrawn",

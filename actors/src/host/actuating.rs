@@ -8,7 +8,7 @@ use std::time::Duration;
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::physical_world::{EventId, Position};
 use lamplighter_policies::protocol::appliances::Reconfiguration;
-use lamplighter_policies::protocol::cell::Input;
+use lamplighter_policies::protocol::cell::{DeviceWord, Input};
 use lamplighter_policies::recovery::{COMPARE_WITHIN, Outcome, Question};
 use lamplighter_policies::state_saving::{Command, Properties};
 use lamplighter_policies::time::Monotonic;
@@ -109,17 +109,39 @@ impl Performer {
             once,
             leaves_until: clock::monotonic() + useful.map_or(leaves, |useful| useful.min(leaves)),
         };
-        let carrying = {
+        let is_called = self.around.links.is_called(&link);
+        let (carrying, reading, words) = {
             let body = self.body.borrow();
             let Some(adapters) = &body.adapters else {
                 return role.tell(Input::Returned { link, sending });
             };
-            adapters.carry_out(adapter, command)
+            // A device that does what it is asked and says nothing of it is read, for the caller.
+            let reading = is_called.then(|| adapters.reader(adapter)).flatten();
+            let words = body.devices.get(&link).and_then(|it| it.words.clone());
+            (adapters.carry_out(adapter, command), reading, words)
         };
         let role = role.clone();
         actix_rt::spawn(async move {
-            let outcome = carrying.await;
-            role.tell(carried_out(link, (position, sending), once, outcome));
+            let mut outcome = carrying.await;
+            if let (Ok(answer @ None), Some(reading)) = (&mut outcome, reading) {
+                *answer = reading.read().await.ok();
+            }
+            let shown = match (is_called, &outcome) {
+                (true, Ok(said)) => Some(said.as_ref().map(|said| {
+                    let shown = json::of_report(said.to_string().as_bytes());
+                    words.map_or_else(|| shown.clone(), |words| words.shown(&shown))
+                })),
+                (_, _) => None,
+            };
+            role.tell(match shown {
+                Some(shown) => Input::Device(DeviceWord::Answered {
+                    link,
+                    position,
+                    sending,
+                    shown: shown.unwrap_or_default(),
+                }),
+                None => carried_out(link, (position, sending), once, outcome),
+            });
         });
     }
 
@@ -202,20 +224,19 @@ impl Performer {
             let topics = body.devices.get(&link);
             topics.and_then(|topics| topics.words.clone())
         };
-        let reading = {
-            let body = self.body.borrow();
-            let Some(adapters) = &body.adapters else {
-                return role.tell(Input::Compared {
-                    link,
-                    question,
-                    shown: None,
-                });
-            };
-            adapters.read(adapter)
+        let body = self.body.borrow();
+        let reader = body.adapters.as_ref().and_then(|all| all.reader(adapter));
+        drop(body);
+        let Some(reader) = reader else {
+            return role.tell(Input::Compared {
+                link,
+                question,
+                shown: None,
+            });
         };
         let role = role.clone();
         actix_rt::spawn(async move {
-            let shown = match tokio::time::timeout(READ_WITHIN, reading).await {
+            let shown = match tokio::time::timeout(READ_WITHIN, reader.read()).await {
                 Ok(Ok(shown)) => Some(json::of_report(shown.to_string().as_bytes())),
                 Ok(Err(error)) => {
                     tracing::debug!(link, %error, "a device does not say what it shows");
@@ -255,17 +276,17 @@ fn carried_out(
     };
     tracing::info!(link, ?position, %error, "a command was not carried out, as far as is known");
     match error {
-        ApplianceError::Unreached { reason } => Input::Unreached {
+        ApplianceError::Unreached { reason } => Input::Device(DeviceWord::Unreached {
             link,
             sending,
             cause: reason,
-        },
-        ApplianceError::Refused { reason } => Input::Refused {
+        }),
+        ApplianceError::Refused { reason } => Input::Device(DeviceWord::Refused {
             link,
             position,
             sending,
             reason,
-        },
+        }),
         // Whether we are replaced is for the store to say, before anything more leaves.
         ApplianceError::Fenced { .. } => Input::Returned { link, sending },
         ApplianceError::Unknown { .. } if once => Input::Doubted {
@@ -273,11 +294,11 @@ fn carried_out(
             position,
             sending,
         },
-        ApplianceError::Unknown { reason } => Input::Unreached {
+        ApplianceError::Unknown { reason } => Input::Device(DeviceWord::Unreached {
             link,
             sending,
             cause: reason,
-        },
+        }),
     }
 }
 

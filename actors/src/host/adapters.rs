@@ -112,18 +112,9 @@ impl Adapters {
         }
     }
 
-    /// Asks a device what it shows.
-    pub(super) fn read(
-        &self,
-        id: &EntityId,
-    ) -> impl Future<Output = Result<Value, ApplianceError>> + use<> {
-        let (tell, told) = oneshot::channel();
-        let asked = self.ask(id, Request::Read(tell));
-        async move {
-            asked?;
-            let lost = || ApplianceError::unreached("its adapter ended");
-            told.await.unwrap_or_else(|_| Err(lost()))
-        }
+    /// Whoever asks a device what it shows; `None` if it has no adapter.
+    pub(super) fn reader(&self, id: &EntityId) -> Option<Reader> {
+        Some(Reader(self.running.get(id)?.requests.downgrade()))
     }
 
     fn ask(&self, id: &EntityId, request: Request) -> Result<(), ApplianceError> {
@@ -150,6 +141,26 @@ impl Adapters {
                 task.await.ok();
             }
         }
+    }
+}
+
+/// Asks one device what it shows; keeps no adapter from ending.
+pub(super) struct Reader(mpsc::WeakSender<Request>);
+
+impl Reader {
+    /// What the device shows.
+    ///
+    /// # Errors
+    /// Why it does not say.
+    pub(super) async fn read(self) -> Result<Value, ApplianceError> {
+        let over = || ApplianceError::unreached("its adapter ended");
+        let (tell, told) = oneshot::channel();
+        let requests = self.0.upgrade().ok_or_else(over)?;
+        requests
+            .try_send(Request::Read(tell))
+            .map_err(|_| ApplianceError::unreached("too much waits for its adapter"))?;
+        drop(requests);
+        told.await.unwrap_or_else(|_| Err(over()))
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::Appliance;
-use lamplighter_policies::protocol::cell::Input;
+use lamplighter_policies::protocol::cell::{DeviceWord, Input};
 use lamplighter_runtime::broker::BrokerAddress;
 use lamplighter_runtime::clock;
 use lamplighter_runtime::store::StableStore;
@@ -145,6 +145,12 @@ async fn take_asides(
                 let topics = body.devices.get(&report.link);
                 if let Some(words) = topics.and_then(|topics| topics.words.as_ref()) {
                     shown = words.shown(&shown);
+                }
+                if around.links.is_called(&report.link) {
+                    role.tell(Input::Device(DeviceWord::Reported {
+                        link: report.link.clone(),
+                        shown: shown.clone(),
+                    }));
                 }
                 let now = clock::monotonic();
                 if let Some((_, question)) = body.asking.get_mut(&report.link) {

@@ -14,7 +14,8 @@ use lamplighter_policies::model::{
 use lamplighter_policies::physical_world::Validity;
 use lamplighter_policies::protocol::appliances::{Reconfiguration, Served};
 use lamplighter_policies::protocol::cell::{
-    CallLink, CellSettings, InboundLink, OutboundLink, Place, ServedLink, Source, Target,
+    CallLink, CellSettings, DeviceCallLink, InboundLink, OutboundLink, Place, ServedLink, Source,
+    Target,
 };
 use lamplighter_policies::state_saving::{Properties, Timing};
 use lamplighter_runtime::transport::mqtt::{QualityOfService, Subscription};
@@ -38,6 +39,8 @@ pub(super) struct Links {
     pub(super) appliance_ports: BTreeSet<String>,
     /// The flows on which it calls other elements.
     pub(super) calls: Vec<CallLink>,
+    /// The ports on which it calls appliances.
+    pub(super) device_calls: Vec<DeviceCallLink>,
     /// The bindings on which others call it.
     pub(super) served: Vec<ServedLink>,
     /// The links that go from host to host, and the element at their other end.
@@ -133,6 +136,7 @@ impl Links {
             places: self.places.clone(),
             devices: self.models.clone(),
             calls: self.calls.clone(),
+            device_calls: self.device_calls.clone(),
             served: self.served.clone(),
             checkpoint: element.checkpoint,
             restart: element.restart,
@@ -227,6 +231,24 @@ impl Links {
         self.direct.insert(id, peer.clone());
         self.direct.insert(replies, peer);
         true
+    }
+
+    /// Takes note of a flow to an appliance whose caller waits for a reply.
+    fn call_device(&mut self, spec: &ElementSpec, flow: &Flow, port: &str, link: &str) {
+        let binding = spec.bindings.get(&flow.binding);
+        if let (Some(reply), Some(binding)) = (&flow.reply, binding) {
+            self.device_calls.push(DeviceCallLink {
+                port: port.to_owned(),
+                link: link.to_owned(),
+                reply_prefix: variant_prefix(reply),
+                within: binding.reply_within,
+            });
+        }
+    }
+
+    /// Whether commands of a flow to an appliance have callers that wait for a reply.
+    pub(super) fn is_called(&self, link: &str) -> bool {
+        self.device_calls.iter().any(|known| known.link == link)
     }
 
     fn receive(&mut self, spec: &ElementSpec, flow: &Flow) {
@@ -337,6 +359,7 @@ impl Links {
                 let unknown = || DeviceModel::unknown(ActuationClass::Keyed);
                 let model = appliance.map_or_else(unknown, model_of);
                 self.models.insert(device.clone(), model);
+                self.call_device(spec, flow, port, &id);
                 (id, Vec::new(), Target::Appliance(device))
             }
         };

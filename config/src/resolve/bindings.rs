@@ -117,8 +117,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// What only calls between elements have, and what they do not have. Their replies have a link of
-    /// their own.
+    /// What only calls have, and what they do not have. The replies of elements have a link of their own.
     fn call_keys(&mut self, id: &EntityId, ends: &Ends, written: &BindingWritten) {
         let owner = format!("binding `{id}`");
         match (written.model, &written.reply_within) {
@@ -127,13 +126,6 @@ impl Resolver<'_> {
                 let fault = Fault::new(Code::F05, within.span(), reason);
                 self.faults
                     .add(fault.cure("remove `reply_within`, or write `model = \"call\"`"));
-            }
-            (Communication::Call, Some(within)) if ends.has_device() => {
-                let reason = format!("{owner} calls an appliance, and appliances give no replies");
-                let fault = Fault::new(Code::F05, within.span(), reason);
-                self.faults.add(fault.cure(
-                    "remove `reply_within`, and take what the appliance reports with `receive`",
-                ));
             }
             (Communication::Message, None) | (Communication::Call, _) => {}
         }

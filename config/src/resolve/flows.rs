@@ -234,15 +234,21 @@ impl Resolver<'_> {
             Communication::Call if source.element() != Some(&ends.from) => {
                 self.not_wanted(&written.reply, "reply", "is received");
             }
+            // Without `reply` nobody waits for the appliance: what it is sent are commands.
             Communication::Call if ends.has_device() => {
-                if let Some(reply) = &written.reply {
+                if let (Some(reply), Some(appliance)) = (&written.reply, &ends.appliance)
+                    && !can_reply(appliance)
+                {
                     let reason = format!(
-                        "`{}` calls the appliance `{}`, and appliances give no replies",
+                        "`{}` waits for a reply of `{}`, which cannot show that it did what it was \
+                         told",
                         ends.binding, ends.to
                     );
                     let fault = Fault::new(Code::F05, reply.span(), reason);
-                    self.faults.add(fault.cure(
-                        "remove `reply`, and take what the appliance reports with `receive`",
+                    self.faults
+                        .add(fault.label("every call would end with its time").cure(
+                        "give it a `model` that shows what it takes, or has `evidence`; or remove \
+                         `reply` and only command it",
                     ));
                 }
             }
@@ -299,4 +305,16 @@ impl Resolver<'_> {
             self.faults.add(fault.cure(format!("remove `{key}`")));
         }
     }
+}
+
+/// Whether an appliance can give a reply: an adapter answers for it, or its own reports show what it
+/// was told, or that it did it.
+fn can_reply(appliance: &Appliance) -> bool {
+    let model = &appliance.model;
+    let mut properties = model.properties.values();
+    let shows = match model.properties.is_empty() {
+        true => appliance.role.senses(),
+        false => properties.any(|it| it.access.is_taken() && it.access.is_shown()),
+    };
+    !appliance.api.is_on_broker() || shows || model.evidence.is_some()
 }

@@ -13,6 +13,8 @@ use core::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::commands::Properties;
+use crate::model::Value;
 use crate::physical_world::Position;
 use crate::time::{Now, WallClock};
 
@@ -84,7 +86,7 @@ impl<'de> Deserialize<'de> for CallId {
 }
 
 /// What a handler asks of a callee.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum CallWish {
     /// Call what is bound to a port.
     Call {
@@ -94,6 +96,8 @@ pub enum CallWish {
         within: Option<core::time::Duration>,
         /// What is asked, encoded.
         payload: Vec<u8>,
+        /// The same as properties, for an appliance to show; empty where none is bound to the port.
+        properties: Properties,
     },
     /// Withdraw a call if it has not been carried out.
     Cancel(CallId),
@@ -123,6 +127,13 @@ pub enum CallOutcome {
     /// Too many calls were open: it was not sent.
     #[serde(rename = "m")]
     TooMany,
+    /// Something newer was asked of the same appliance before this was known to be carried out.
+    #[serde(rename = "o")]
+    Overridden,
+    /// The appliance was told, it must not be told again, and nobody knows whether it did it: a person
+    /// has to say.
+    #[serde(rename = "u")]
+    Unknown,
 }
 
 impl fmt::Display for CallOutcome {
@@ -135,6 +146,8 @@ impl fmt::Display for CallOutcome {
             Self::TooLate => f.write_str("too late"),
             Self::TimedOut => f.write_str("timed out"),
             Self::TooMany => f.write_str("too many open calls"),
+            Self::Overridden => f.write_str("overridden"),
+            Self::Unknown => f.write_str("of unknown fate"),
         }
     }
 }
@@ -196,6 +209,8 @@ impl Reply {
             CallOutcome::TooLate => (4, &[]),
             CallOutcome::TimedOut => (5, &[]),
             CallOutcome::TooMany => (6, &[]),
+            CallOutcome::Overridden => (7, &[]),
+            CallOutcome::Unknown => (8, &[]),
         };
         [place_bytes(self.call).as_slice(), &[tag], rest].concat()
     }
@@ -213,6 +228,8 @@ impl Reply {
             (4, []) => CallOutcome::TooLate,
             (5, []) => CallOutcome::TimedOut,
             (6, []) => CallOutcome::TooMany,
+            (7, []) => CallOutcome::Overridden,
+            (8, []) => CallOutcome::Unknown,
             (_, _) => return None,
         };
         Some(Self { call, outcome })
@@ -240,7 +257,7 @@ fn place_of(bytes: &[u8]) -> Option<(Position, &[u8])> {
 }
 
 /// A call whose answer its caller has not handled.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OpenCall {
     /// Where in the caller's history it was made.
     pub position: Position,
@@ -250,10 +267,27 @@ pub struct OpenCall {
     pub due_at: WallClock,
     /// How it then ends.
     pub ending: CallOutcome,
+    /// What is known of it if an appliance was called.
+    #[serde(default)]
+    pub device: Option<DeviceCall>,
+}
+
+/// A call of an appliance: a command whose caller waits for what the device says of it. All of it
+/// follows from the caller's log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeviceCall {
+    /// The flow over which the command goes.
+    pub link: String,
+    /// What the device is to show or do.
+    pub wanted: Properties,
+    /// What it counted before a command that must not be repeated.
+    pub before: Option<Value>,
+    /// Whether the log says that the command was carried out, or handed over to a broker.
+    pub taken: bool,
 }
 
 /// The open calls of one element.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Calls {
     open: BTreeMap<CallId, OpenCall>,
     /// Calls whose end is on its way through the log and must not be logged again.
@@ -277,6 +311,21 @@ impl Calls {
     #[must_use]
     pub fn get(&self, call: CallId) -> Option<&OpenCall> {
         self.open.get(&call)
+    }
+
+    /// The open calls whose commands go over this flow and whose end is not on its way to the log.
+    pub fn of_device(&self, link: &str) -> impl Iterator<Item = (&OpenCall, &DeviceCall)> {
+        let waiting = self.open.iter();
+        let waiting = waiting.filter(|(id, _)| !self.ending.contains(*id));
+        let with_device = waiting.filter_map(|(_, call)| Some((call, call.device.as_ref()?)));
+        with_device.filter(move |(_, device)| device.link == link)
+    }
+
+    /// What is known of a call of an appliance, to be corrected by the log.
+    pub fn device_at(&mut self, position: Position) -> Option<&mut DeviceCall> {
+        let open = self.open.get_mut(&CallId::at(position))?;
+        let is_it = open.position == position;
+        open.device.as_mut().filter(|_| is_it)
     }
 
     /// Closes a call: its answer is about to be handled. `None` if it was closed before, so that the
@@ -337,6 +386,7 @@ mod tests {
             port: "doses".into(),
             due_at: WallClock(due_at),
             ending: CallOutcome::TimedOut,
+            device: None,
         }
     }
 
@@ -393,6 +443,8 @@ mod tests {
             CallOutcome::TooLate,
             CallOutcome::TimedOut,
             CallOutcome::TooMany,
+            CallOutcome::Overridden,
+            CallOutcome::Unknown,
         ] {
             let call = place(9, 0);
             let reply = Reply { call, outcome };

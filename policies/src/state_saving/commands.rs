@@ -422,6 +422,18 @@ impl Commands {
         self.owed.is_some()
     }
 
+    /// Whether a command waits to be carried out, in whole or in part, or is on its way.
+    #[must_use]
+    pub fn holds(&self, position: Position) -> bool {
+        let mut desired = self.desired.values();
+        desired.any(|desired| desired.position == position)
+            || self.queue.holds(position)
+            || self
+                .in_flight
+                .as_ref()
+                .is_some_and(|it| it.position == position)
+    }
+
     /// What the device is to show, and does not as far as is known.
     #[must_use]
     pub fn desired(&self) -> &BTreeMap<String, Desired> {

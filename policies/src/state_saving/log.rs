@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use super::commands::{Lane, Verdict};
+use super::commands::{Lane, Properties, Verdict};
 use super::{CallId, CallOutcome};
 use crate::ids::EntityId;
 use crate::model::Value;
@@ -174,6 +174,15 @@ pub enum Record {
     /// It was decided who serves in the places of appliances.
     #[serde(rename = "p")]
     Reconfigured(Reconfiguration),
+    /// An appliance that this element called did what it was asked, and shows this: the reply, as the
+    /// caller received it.
+    #[serde(rename = "a")]
+    Answered {
+        /// Which call.
+        call: CallId,
+        /// What the appliance said of it.
+        shown: Properties,
+    },
 }
 
 /// What is known of records that were lost with a server.

@@ -12,8 +12,8 @@ mod repeats;
 mod timers;
 
 pub use calls::{
-    CALLS_FROM, CallId, CallOutcome, CallWish, Calls, NoCallId, OPEN_CALLS_MAX, OpenCall, REPLY,
-    Reply, Request,
+    CALLS_FROM, CallId, CallOutcome, CallWish, Calls, DeviceCall, NoCallId, OPEN_CALLS_MAX,
+    OpenCall, REPLY, Reply, Request,
 };
 pub use checkpoint::{FieldDelta, Fields, delta};
 pub use choose::{

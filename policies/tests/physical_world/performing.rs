@@ -110,7 +110,9 @@ impl House {
                 return self.returned(index, Handled::default());
             }
             TaskInput::Reconfigured { .. } => return self.returned(index, Handled::default()),
-            TaskInput::Call { .. } | TaskInput::Answer { .. } => panic!("no calls here"),
+            TaskInput::Call { .. } | TaskInput::Answer { .. } | TaskInput::Shown { .. } => {
+                panic!("no calls here")
+            }
         };
         self.state.push(payload[0]);
         let n = payload[0];

@@ -127,6 +127,7 @@ impl Cell {
             | Record::Reconfigured(_)
             | Record::Reverted(_) => false,
             Record::Lost(_) | Record::CallEnded { .. } | Record::Withdrawn { .. } => false,
+            Record::Answered { .. } => false,
         };
         let in_flight = self
             .log
@@ -332,6 +333,7 @@ impl Cell {
             Record::Begun(_) | Record::Done(_) => None,
             Record::Judged(_) | Record::Reverted(_) => None,
             Record::CallEnded { .. } | Record::Withdrawn { .. } => None,
+            Record::Answered { .. } => None,
             Record::Lost(_) => None,
             Record::Reconfigured(_) => None,
         };
@@ -483,6 +485,8 @@ fn size(record: &Record) -> usize {
         Record::Lost(lost) => lost.reason.len(),
         Record::Begun(_) | Record::Done(_) | Record::Judged(_) | Record::Reverted(_) => 0,
         Record::CallEnded { .. } | Record::Withdrawn { .. } => 0,
+        // A device says little, and what it says has a limit of its own.
+        Record::Answered { .. } => 0,
         // A table has an entry for each appliance that failed, and their ids are short.
         Record::Reconfigured(table) => 256 * table.served.len(),
     }

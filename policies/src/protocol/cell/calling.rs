@@ -16,7 +16,8 @@ use super::{
 use crate::ids::EntityId;
 use crate::physical_world::{Causes, EventId, Position};
 use crate::state_saving::{
-    CALLS_FROM, CallId, CallOutcome, CallWish, Calls, Event, OpenCall, Record, Reply, Request,
+    CALLS_FROM, CallId, CallOutcome, CallWish, Calls, Event, OpenCall, Properties, Record, Reply,
+    Request,
 };
 use crate::time::{Now, WallClock};
 
@@ -88,7 +89,12 @@ impl Cell {
     }
 
     /// Sends what a handler asked of callees, under ids that follow from the log.
-    pub(super) fn call_out(&mut self, handling: &Handling, wishes: Vec<CallWish>) {
+    pub(super) fn call_out(
+        &mut self,
+        handling: &Handling,
+        wishes: Vec<CallWish>,
+        effects: &mut Vec<Effect>,
+    ) {
         for (number, wish) in (0..).zip(wishes) {
             let k = CALLS_FROM + number;
             let position = Position::new(self.lineage, handling.index, k);
@@ -96,7 +102,16 @@ impl Cell {
                 CallWish::Call {
                     port,
                     within,
+                    properties,
+                    ..
+                } if self.device_call(&port).is_some() => {
+                    self.call_device(handling, position, (port, within), properties, effects);
+                }
+                CallWish::Call {
+                    port,
+                    within,
                     payload,
+                    ..
                 } => {
                     let Some(link) = self.call_link(&port) else {
                         continue;
@@ -124,6 +139,7 @@ impl Cell {
                             due_at
                         },
                         ending: hopeless.unwrap_or(CallOutcome::TimedOut),
+                        device: None,
                     });
                 }
                 CallWish::Cancel(call) => self.cancel(handling, position, call),
@@ -154,7 +170,10 @@ impl Cell {
     /// before this process was started stands, whatever the topology was then.
     pub(super) fn unbound_call(&self, handled: &Handled) -> Option<String> {
         let unbound = |wish: &CallWish| match wish {
-            CallWish::Call { port, .. } => self.call_link(port).is_none().then(|| port.clone()),
+            CallWish::Call { port, .. } => {
+                let is_bound = self.call_link(port).is_some() || self.device_call(port).is_some();
+                (!is_bound).then(|| port.clone())
+            }
             CallWish::Cancel(_) => None,
         };
         let recovering = matches!(self.phase, Phase::Replaying { .. }) && !self.announced;
@@ -225,7 +244,7 @@ impl Cell {
             let id = CallId::at(reply.call);
             let open = self.calling.open.get(id)?;
             // A reply to a call of a history that was lost answers nothing.
-            (open.position == reply.call).then_some((id, reply.outcome))
+            (open.position == reply.call).then_some((id, Ended::So(reply.outcome)))
         });
         let Some((call, outcome)) = closed else {
             self.counters.late_replies += 1;
@@ -248,7 +267,7 @@ impl Cell {
         &mut self,
         index: u64,
         logged_at: WallClock,
-        (call, outcome): (CallId, CallOutcome),
+        (call, outcome): (CallId, Ended),
         effects: &mut Vec<Effect>,
     ) {
         if self.calling.open.get(call).is_none() {
@@ -287,8 +306,7 @@ impl Cell {
             binding,
         } = answer;
         let open = self.calling.open.closed(call);
-        let link = open.and_then(|open| self.call_link(&open.port));
-        let prefix = link.map(|link| link.reply_prefix.clone());
+        let prefix = open.and_then(|open| self.reply_prefix(&open.port));
         let (Some(prefix), false) = (prefix, self.skipped.contains(&index)) else {
             // The topology binds its port no longer, or the caller's handler fails on it.
             if let Some((link, position)) = binding {
@@ -310,14 +328,30 @@ impl Cell {
             binding,
             caller: None,
         };
-        let input = TaskInput::Answer {
-            call,
-            outcome,
-            prefix,
-            id,
-            occurred_at,
+        let input = match outcome {
+            Ended::So(outcome) => TaskInput::Answer {
+                call,
+                outcome,
+                prefix,
+                id,
+                occurred_at,
+            },
+            Ended::Shown(shown) => TaskInput::Shown {
+                call,
+                shown,
+                prefix,
+                id,
+                occurred_at,
+            },
         };
         self.hand_over(handling, input, effects);
+    }
+
+    /// What is put before the answer to a call on this port.
+    fn reply_prefix(&self, port: &str) -> Option<Vec<u8>> {
+        let element = self.call_link(port).map(|link| &link.reply_prefix);
+        let device = || self.device_call(port).map(|link| &link.reply_prefix);
+        element.or_else(device).cloned()
     }
 
     /// A connection from host to host is there: both ends of its links find out what the other misses.
@@ -352,9 +386,17 @@ impl Cell {
 /// An answer on its way to the handler.
 struct Answer {
     call: CallId,
-    outcome: CallOutcome,
+    outcome: Ended,
     id: EventId,
     occurred_at: WallClock,
     causes: Causes,
     binding: Option<(EntityId, Position)>,
+}
+
+/// How a call ended.
+pub(super) enum Ended {
+    /// As its callee or this element says.
+    So(CallOutcome),
+    /// An appliance shows this.
+    Shown(Properties),
 }

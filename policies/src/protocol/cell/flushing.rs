@@ -340,6 +340,7 @@ pub(super) fn newest_lineage(lineage: u32, record: &Record) -> u32 {
         | Record::Judged(_)
         | Record::Reverted(_)
         | Record::CallEnded { .. }
+        | Record::Answered { .. }
         | Record::Withdrawn { .. }
         | Record::Reconfigured(_) => lineage,
     }

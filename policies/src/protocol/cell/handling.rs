@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use super::calling::Ended;
 use super::{Cell, Effect, Handled, Handling, Phase, Source, Task, TaskInput};
 use crate::model::OnExpired;
 use crate::physical_world::Causes;
@@ -69,7 +70,10 @@ impl Cell {
             }
             Record::Skipped { .. } | Record::Withdrawn { .. } => self.log.handled = index,
             Record::CallEnded { call, outcome } => {
-                self.offer_ended(index, logged_at, (call, outcome), effects);
+                self.offer_ended(index, logged_at, (call, Ended::So(outcome)), effects);
+            }
+            Record::Answered { call, shown } => {
+                self.offer_ended(index, logged_at, (call, Ended::Shown(shown)), effects);
             }
             Record::Reconfigured(reconfiguration) => {
                 self.fold_reconfigured(now, (index, logged_at), reconfiguration, effects);
@@ -79,6 +83,7 @@ impl Cell {
                 for begun in begun {
                     let link = begun.link.clone();
                     self.begun_at(index, &link);
+                    self.call_begun(&begun);
                     if let Some(commands) = self.commands.get_mut(&link) {
                         let Begun {
                             position,
@@ -286,12 +291,13 @@ impl Cell {
         if !handling.expired {
             self.emit(&handling, handled.emitted, effects);
         }
-        self.call_out(&handling, handled.calls);
+        self.call_out(&handling, handled.calls, effects);
         if let (Some(caller), Some(outcome)) = (handling.caller.take(), handled.reply) {
             self.reply(&handling, caller, outcome);
         }
         if self.is_live() {
             self.send(now, effects);
+            self.end_all_overridden(now, effects);
             self.end_calls(now, effects);
             self.checkpoint_if_due(now, effects);
         }

@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Explanation;
+use super::{Cause, DeviceWord, Explanation};
 use crate::ids::EntityId;
 use crate::physical_world::{EventId, Position, World};
 use crate::protocol::appliances::{PlaceChange, Reconfiguration};
@@ -171,28 +171,10 @@ pub enum Input {
     },
     /// It was decided who serves in the places of the element's appliances.
     Reconfigured(Reconfiguration),
-    /// Nothing of the command in flight reached its appliance; it is offered again after a while.
-    Unreached {
-        /// The flow.
-        link: String,
-        /// As it came with the command.
-        sending: u64,
-        /// Why, for people.
-        cause: String,
-    },
-    /// The appliance does not take a command, and was not changed by it.
-    Refused {
-        /// The flow.
-        link: String,
-        /// The command.
-        position: Position,
-        /// As it came with the command.
-        sending: u64,
-        /// Its words.
-        reason: String,
-    },
     /// What the element requires is there.
     ResumeOrdered,
+    /// Somebody who speaks to an appliance says something of it.
+    Device(DeviceWord),
 }
 
 /// What a device said.
@@ -212,22 +194,6 @@ pub struct Sensed {
     pub connection: u64,
     /// Whether no other event of the device has the same contents.
     pub identified: bool,
-}
-
-/// Why the store did not do what it was asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// It cannot at present; the same write is sent again.
-    Unavailable(String),
-    /// The log ends elsewhere.
-    Gap {
-        /// Where it ends.
-        head: u64,
-    },
-    /// Somebody else owns the element.
-    Fenced(String),
-    /// It refuses until a person cures the cause.
-    Refused(String),
 }
 
 /// The saved state of an element, decoded.
@@ -382,6 +348,19 @@ pub enum TaskInput {
         /// How.
         changes: Vec<PlaceChange>,
     },
+    /// The reply of an appliance to one of its own calls.
+    Shown {
+        /// Which call.
+        call: CallId,
+        /// What the appliance says.
+        shown: Properties,
+        /// What is put before the answer, so that it decodes as the element's input.
+        prefix: Vec<u8>,
+        /// The element's own identity of the reply.
+        id: EventId,
+        /// When it was logged.
+        occurred_at: WallClock,
+    },
 }
 
 /// What a cell asks for.
@@ -426,8 +405,8 @@ pub enum Effect {
         /// The events.
         envelopes: Vec<Envelope>,
     },
-    /// Send a command to an appliance; answer with [`Input::Settled`], [`Input::Returned`] or
-    /// [`Input::Doubted`].
+    /// Send a command to an appliance; answer with [`Input::Settled`], [`Input::Returned`],
+    /// [`Input::Doubted`] or [`Input::Device`].
     Actuate {
         /// The flow.
         link: String,

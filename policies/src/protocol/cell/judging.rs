@@ -102,6 +102,7 @@ impl Cell {
             Some(evidence) => self.ask(link, Purpose::Doubt, Vec::from([evidence]), effects),
             None => {
                 self.resolve_doubt(link, None, effects);
+                self.judge_calls(now, link, None, effects);
                 self.append(now, effects);
                 self.actuate(now, link, effects);
             }

@@ -36,8 +36,9 @@ impl Cell {
     /// A command could not leave in time: it is offered again under a new proof.
     pub(super) fn handed_back(&mut self, now: Now, link: &str, sending: u64) {
         self.lease.lapse(now.monotonic);
-        if let Some(commands) = self.commands.get_mut(link) {
-            commands.handed_back(sending);
+        let commands = self.commands.get_mut(link);
+        if commands.is_some_and(|commands| commands.handed_back(sending)) {
+            self.not_under_way(link);
         }
     }
 

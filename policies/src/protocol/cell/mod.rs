@@ -7,7 +7,9 @@
 mod appending;
 mod called;
 mod calling;
+mod cause;
 mod counters;
+mod device_calls;
 mod explanation;
 mod flushing;
 mod handling;
@@ -31,14 +33,18 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+pub use cause::Cause;
+pub use device_calls::DeviceWord;
 pub use explanation::{Explanation, FlowExplanation, Held, Overridden, TimerFate};
-pub use input::{Cause, Effect, Emitted, Handled, Input, Meta, Restored, Sensed, Task, TaskInput};
+pub use input::{Effect, Emitted, Handled, Input, Meta, Restored, Sensed, Task, TaskInput};
 pub use settings::{
-    CallLink, CellSettings, InboundLink, OutboundLink, Place, ServedLink, Source, Target,
+    CallLink, CellSettings, DeviceCallLink, InboundLink, OutboundLink, Place, ServedLink, Source,
+    Target,
 };
 
 use self::calling::Calling;
 use self::counters::Counters;
+use self::device_calls::DeviceCalls;
 use self::flushing::Flushing;
 use self::log::{Answer, Checkpoint, Handling, InFlight, Log, Retry, Waiting};
 use self::showing::Showing;
@@ -116,6 +122,8 @@ pub struct Cell {
     unreached_deadline: Option<Monotonic>,
     /// Who serves in the places of appliances.
     substituting: Substituting,
+    /// Which calls of appliances are on their way.
+    device_calls: DeviceCalls,
     /// Which appliances could not be reached the last time.
     unreached: Unreached,
     /// What waits until the store's clock is known.
@@ -189,6 +197,7 @@ impl Cell {
             lease_deadline: None,
             unreached_deadline: None,
             substituting: Substituting::default(),
+            device_calls: DeviceCalls::default(),
             unreached: Unreached::default(),
             unsure: Unsure::default(),
             restored_shown: false,
@@ -361,18 +370,8 @@ impl Machine for Cell {
             Input::Claimed { asked_at, free_at } => self.claimed(asked_at, free_at),
             Input::Proven { asked_at } => self.proven(now, asked_at, effects),
             Input::NotProven { cause } => self.not_proven(now, cause, effects),
-            Input::Unreached {
-                link,
-                sending,
-                cause,
-            } => self.unreached(now, &link, sending, cause),
-            Input::Refused {
-                link,
-                position,
-                sending,
-                reason,
-            } => self.refused_by_device(now, &link, (position, sending), &reason, effects),
             Input::ResumeOrdered => self.resume_ordered(now, effects),
+            Input::Device(told) => self.told_of_device(now, told, effects),
         }
         self.conclude_due(now, effects);
         self.ask_clock(now, effects);

@@ -109,6 +109,7 @@ impl Cell {
                 // It stays in flight until it may leave.
                 NextCommand::Send(command) if self.withholds(link, &command) => return,
                 NextCommand::Send(command) => {
+                    self.calls_leave(link, &command);
                     let sending = self.commands.get(link).map_or(0, Commands::sending);
                     effects.push(Effect::Actuate {
                         link: link.into(),
@@ -208,15 +209,23 @@ impl Cell {
         (position, sending): (Position, u64),
         effects: &mut Vec<Effect>,
     ) {
-        let commands = self.commands.get_mut(link);
-        let Some(lane) = commands.and_then(|commands| commands.taken(position, sending)) else {
+        if !self.take(link, (position, sending)) {
             return;
-        };
-        self.unreached.reached(link);
-        self.log_settled(link, lane, position);
+        }
         self.append(now, effects);
         self.actuate(now, link, effects);
         self.stop_if_drained(effects);
+    }
+
+    /// Says whether the command in flight is this sending, which is settled now.
+    pub(super) fn take(&mut self, link: &str, (position, sending): (Position, u64)) -> bool {
+        let commands = self.commands.get_mut(link);
+        let Some(lane) = commands.and_then(|commands| commands.taken(position, sending)) else {
+            return false;
+        };
+        self.unreached.reached(link);
+        self.log_settled(link, lane, position);
+        true
     }
 
     /// The transport is up: both ends of every binding find out what the other misses.

@@ -140,7 +140,9 @@ impl Cell {
             Record::Begun(_) | Record::Done(_) | Record::Lost(_) => {}
             Record::Judged(_) | Record::Reverted(_) => {}
             Record::Reconfigured(reconfiguration) => self.substituting.is_logged(reconfiguration),
-            Record::CallEnded { call, .. } => self.calling.open.on_its_way(*call),
+            Record::CallEnded { call, .. } | Record::Answered { call, .. } => {
+                self.calling.open.on_its_way(*call);
+            }
             Record::Withdrawn { binding, call } => self.calling.withdrawn(binding, *call),
         }
     }

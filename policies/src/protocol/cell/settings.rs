@@ -27,6 +27,8 @@ pub struct CellSettings {
     pub devices: BTreeMap<EntityId, DeviceModel>,
     /// The flows on which it calls.
     pub calls: Vec<CallLink>,
+    /// The ports on which it calls appliances.
+    pub device_calls: Vec<DeviceCallLink>,
     /// The bindings on which it is called; each is among the inbound ones too.
     pub served: Vec<ServedLink>,
     /// How often it is checkpointed.
@@ -67,6 +69,7 @@ impl CellSettings {
             places: BTreeMap::new(),
             devices: BTreeMap::new(),
             calls: Vec::new(),
+            device_calls: Vec::new(),
             served: Vec::new(),
             checkpoint: CheckpointPolicy::default(),
             restart: RestartPolicy::default(),
@@ -143,6 +146,20 @@ pub struct CallLink {
     /// What is put before what is asked, so that it decodes as the callee's input.
     #[serde(with = "serde_bytes")]
     pub prefix: Vec<u8>,
+    /// What is put before the answer, so that it decodes as the caller's input.
+    #[serde(with = "serde_bytes")]
+    pub reply_prefix: Vec<u8>,
+    /// How long an answer may take where the handler does not say.
+    pub within: Duration,
+}
+
+/// A port on which an element calls an appliance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceCallLink {
+    /// The port that is called.
+    pub port: String,
+    /// The flow over which its commands go; it is among the outbound ones too.
+    pub link: String,
     /// What is put before the answer, so that it decodes as the caller's input.
     #[serde(with = "serde_bytes")]
     pub reply_prefix: Vec<u8>,

@@ -109,6 +109,11 @@ impl Cell {
         let doubt = commands.doubt();
         names.extend(doubt.and_then(|doubt| doubt.evidence).map(String::from));
         let answers = commands.model().answers;
+        for name in self.asked_for_calls(link) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
         explained.why = match (names.is_empty(), answers) {
             (true, _) => "nothing that was commanded holds".into(),
             (false, true) => "it was asked and did not answer in time".into(),
@@ -301,6 +306,7 @@ impl Cell {
             }
             Purpose::Doubt => {
                 self.resolve_doubt(link, shown, effects);
+                self.judge_calls(now, link, shown, effects);
                 self.append(now, effects);
                 self.actuate(now, link, effects);
             }
@@ -337,6 +343,7 @@ impl Cell {
         if let Some(position) = settled {
             self.log_settled(link, Lane::Merged, position);
         }
+        self.judge_calls(now, link, shown, effects);
         self.append(now, effects);
         self.actuate(now, link, effects);
     }
@@ -395,6 +402,7 @@ impl Cell {
         if !is_it {
             return;
         }
+        self.calls_settled(settled);
         if let Some(appliance) = self.appliance_of(&settled.link).cloned() {
             let event = self.id_of(settled.position);
             self.surroundings.world.done(&appliance, &event);

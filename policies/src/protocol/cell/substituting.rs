@@ -235,6 +235,7 @@ impl Cell {
         for link in self.links_of(appliance) {
             self.forget_question(&link);
             self.unreached.reached(&link);
+            self.calls_handed_over(&link);
             let Some(commands) = self.commands.get_mut(&link) else {
                 continue;
             };

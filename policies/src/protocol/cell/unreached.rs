@@ -66,14 +66,14 @@ impl Unreached {
 }
 
 impl Cell {
-    /// Nothing of the command in flight reached its device.
-    pub(super) fn unreached(&mut self, now: Now, link: &str, sending: u64, cause: String) {
-        let Some(commands) = self.commands.get_mut(link) else {
-            return;
-        };
-        if commands.handed_back(sending) {
+    /// Nothing of the command in flight reached its device. Says whether it was this sending of it.
+    pub(super) fn unreached(&mut self, now: Now, link: &str, sending: u64, cause: String) -> bool {
+        let commands = self.commands.get_mut(link);
+        let is_it = commands.is_some_and(|commands| commands.handed_back(sending));
+        if is_it {
             self.unreached.failed(now.monotonic, link, cause);
         }
+        is_it
     }
 
     /// Tries again what was not reached and has waited for long enough.

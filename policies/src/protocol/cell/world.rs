@@ -11,7 +11,7 @@ use super::{Cell, CellSettings, Effect, OutboundLink, Target, Waiting};
 use crate::ids::EntityId;
 use crate::model::{ActuationClass, DeviceModel, Property, Reversion};
 use crate::physical_world::{Entry, EventId, Key, Kind, Position, World};
-use crate::state_saving::{Command, Properties, Record, Reverted, resolve};
+use crate::state_saving::{Command, Properties, Record, Refused, Reverted, resolve};
 use crate::time::{Now, WallClock};
 
 /// The most overridden events that are kept of one appliance for the explanation of a recovery.
@@ -287,6 +287,22 @@ impl Cell {
         asked: Asked,
         effects: &mut Vec<Effect>,
     ) {
+        let position = asked.position;
+        if let Err(refused) = self.commanded(link, appliance, asked) {
+            self.refuse(position, link, &format!("{refused}"), effects);
+        }
+    }
+
+    /// The same; returns what the device is to show or do.
+    ///
+    /// # Errors
+    /// What of it the device does not take: nothing is changed.
+    pub(super) fn commanded(
+        &mut self,
+        link: &str,
+        appliance: &EntityId,
+        asked: Asked,
+    ) -> Result<Properties, Refused> {
         let Asked {
             position,
             at,
@@ -303,12 +319,7 @@ impl Cell {
             };
             self.surroundings.world.value_at(&key, at).cloned()
         };
-        let properties = match resolve(model, properties, known) {
-            Ok(properties) => properties,
-            Err(refused) => {
-                return self.refuse(position, link, &format!("{refused}"), effects);
-            }
-        };
+        let properties = resolve(model, properties, known)?;
         let event = EventId {
             source: self.settings.element.clone(),
             position,
@@ -324,9 +335,10 @@ impl Cell {
             commands.emitted(Command {
                 position,
                 expires_at,
-                properties,
+                properties: properties.clone(),
             });
         }
+        Ok(properties)
     }
 
     fn refuse(&mut self, position: Position, link: &str, reason: &str, effects: &mut Vec<Effect>) {

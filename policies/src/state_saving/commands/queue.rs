@@ -161,6 +161,11 @@ impl Queue {
         &self.saved
     }
 
+    pub(super) fn holds(&self, position: Position) -> bool {
+        let mut queue = self.saved.queue.iter();
+        queue.any(|queued| queued.command.position == position)
+    }
+
     pub(super) fn waiting(&self) -> usize {
         self.saved.queue.len()
     }

@@ -52,6 +52,7 @@ fn call() -> Handled {
         port: "doses".into(),
         within: None,
         payload: ASKED_FOR.to_vec(),
+        properties: Properties::new(),
     })
 }
 
@@ -330,6 +331,7 @@ fn a_call_to_a_port_that_nothing_is_bound_to_fails_its_handler() {
         port: "dooses".into(),
         within: None,
         payload: vec![],
+        properties: Properties::new(),
     };
     assert_eq!(
         told.tell(at(1), handled(1, wishing(wish))),

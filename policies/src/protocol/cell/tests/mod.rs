@@ -1,6 +1,7 @@
 //! The cell told by name: whole effect lists.
 
 mod calling;
+mod device_calls;
 mod devices;
 mod doubt;
 mod flushing;

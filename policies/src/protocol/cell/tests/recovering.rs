@@ -186,6 +186,7 @@ fn a_port_that_leads_to_an_appliance_cannot_be_called() {
             port: "lamp".into(),
             within: None,
             payload: vec![],
+            properties: Properties::new(),
         };
         let handled = Handled {
             calls: vec![call],
