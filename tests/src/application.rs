@@ -138,6 +138,19 @@ impl Application {
         }
     }
 
+    /// Ends the process that hosts an element, without a word.
+    pub async fn kill_host_of(&self, element: &str) {
+        let status = self.element(element, |status| status.pid.is_some()).await;
+        kill(status.pid.unwrap()).await;
+    }
+
+    /// Whether an element keeps a log on its server.
+    #[must_use]
+    pub fn has_local_log(&self, server: &str, element: &str) -> bool {
+        let logs = self.run_directory().join("local").join(server);
+        logs.join(element).is_dir()
+    }
+
     /// All its living processes.
     #[must_use]
     pub fn processes(&self) -> BTreeSet<u32> {

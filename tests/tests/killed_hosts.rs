@@ -206,8 +206,7 @@ async fn survive_kills(broker: &str, store: &str, seed: u64) {
     for _ in 0..kills {
         tokio::time::sleep(Duration::from_millis(dice.random_range(5..400))).await;
         let victim = ["relay", "collector"][dice.random_range(0..2)];
-        let pid = application.element(victim, |e| e.pid.is_some()).await.pid;
-        kill(pid.unwrap()).await;
+        application.kill_host_of(victim).await;
     }
     let took = began.elapsed();
     let said = load.stop().await;

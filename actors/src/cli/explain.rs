@@ -12,6 +12,7 @@ use lamplighter_policies::time::WallClock;
 use serde_json::{Value, json};
 
 use super::stored::{Kept, StoredError};
+use super::told::Told;
 use super::when::utc;
 use super::{CommandError, RunDirectory, in_system, print};
 
@@ -34,14 +35,16 @@ impl Explain {
     pub(super) fn run(&self) -> Result<(), CommandError> {
         let directory = self.place.find()?;
         let entity = &self.entity;
-        let (is_appliance, recovered) = in_system(async {
+        let (is_appliance, recovered, told) = in_system(async {
             let kept = Kept::find(&directory).await?;
+            if !is_known(&kept.topology, entity) {
+                return Err(kept.no_such_entity(entity).into());
+            }
+            let told = Told::of(entity, &kept, &directory).await?;
             if kept.topology.elements.contains_key(entity) {
                 let saved = kept.saved(entity).await?;
-                return Ok((false, vec![(entity.clone(), recovery(entity, &saved)?)]));
-            }
-            if !kept.topology.appliances.contains_key(entity) {
-                return Err(kept.no_such_entity(entity).into());
+                let own = vec![(entity.clone(), recovery(entity, &saved)?)];
+                return Ok((false, own, told));
             }
             let mut recovered = Vec::new();
             for owner in owners(&kept.topology, entity) {
@@ -52,19 +55,26 @@ impl Explain {
                 let last = recovery(&owner, &saved)?;
                 recovered.push((owner, last));
             }
-            Ok((true, recovered))
+            Ok((true, recovered, told))
         })?;
+        let with_told = |mut json: Value| {
+            for (name, value) in told.json().as_object().into_iter().flatten() {
+                json[name] = value.clone();
+            }
+            format!("{json:#}\n")
+        };
         print(&match (is_appliance, self.json) {
-            (false, false) => recovered.iter().map(element_text).collect(),
-            (false, true) => recovered
-                .iter()
-                .map(|of| format!("{:#}\n", element_json(of)))
-                .collect(),
-            (true, false) => appliance_text(entity, &recovered),
-            (true, true) => format!("{:#}\n", appliance_json(entity, &recovered)),
+            (false, false) => recovered.iter().map(element_text).collect::<String>() + &told.text(),
+            (false, true) => recovered.iter().map(element_json).map(with_told).collect(),
+            (true, false) => appliance_text(entity, &recovered) + &told.text(),
+            (true, true) => with_told(appliance_json(entity, &recovered)),
         });
         Ok(())
     }
+}
+
+fn is_known(topology: &Topology, entity: &EntityId) -> bool {
+    topology.elements.contains_key(entity) || topology.appliances.contains_key(entity)
 }
 
 fn recovery(

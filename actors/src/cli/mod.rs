@@ -20,6 +20,7 @@ mod status;
 mod store;
 mod stored;
 mod timeline;
+mod told;
 mod up;
 mod when;
 mod world;

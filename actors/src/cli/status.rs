@@ -4,10 +4,12 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
+use lamplighter_policies::physical_world::Position;
 use lamplighter_policies::protocol::control::{
     ElementState, Failure, ManagerStanding, PlacedStatus, RepairPhases, ServerState, ServerStatus,
 };
-use lamplighter_policies::protocol::messages::UnknownCommand;
+use lamplighter_policies::protocol::messages::{ElementReport, UnknownCommand};
+use lamplighter_policies::state_saving::{Lost, Orphaned};
 use lamplighter_policies::time::WallClock;
 use lamplighter_runtime::clock;
 use serde_json::json;
@@ -113,7 +115,8 @@ fn as_table(servers: &[ServerStatus], elements: &[PlacedStatus], now: WallClock)
         let unknown = report.into_iter().flat_map(|report| &report.unknown);
         let unknown = unknown.map(|command| unknown_command(&status.element, command));
         let notes = [reason, trouble.map(str::to_owned), failure];
-        for note in notes.into_iter().flatten().chain(unknown) {
+        let saving = report.into_iter().flat_map(saving);
+        for note in notes.into_iter().flatten().chain(saving).chain(unknown) {
             line(&note).expect("writing to a string cannot fail");
         }
     }
@@ -124,6 +127,40 @@ fn as_table(servers: &[ServerStatus], elements: &[PlacedStatus], now: WallClock)
         }
     }
     text
+}
+
+/// What is to be said of an element whose log is local first: what is only there, and what was lost.
+fn saving(report: &ElementReport) -> Vec<String> {
+    let mut told = Vec::new();
+    if report.behind > 0 {
+        let behind = report.behind;
+        told.push(format!("the stable store is {behind} records behind"));
+    }
+    for Lost {
+        lineage,
+        from,
+        reason,
+        ..
+    } in &report.losses
+    {
+        told.push(format!(
+            "LOST records from {from} on, before lineage {lineage}: {reason}"
+        ));
+    }
+    for Orphaned {
+        binding,
+        source,
+        after,
+        upto,
+    } in &report.orphaned
+    {
+        let place = |at: &Position| format!("{}.{}.{}", at.lineage, at.index, at.k);
+        let (after, upto) = (place(after), place(upto));
+        told.push(format!(
+            "ORPHANS of {source} on {binding}, after {after} up to {upto}: it lost what led to them"
+        ));
+    }
+    told
 }
 
 /// What is to be said of a server that is not simply there.
@@ -218,7 +255,7 @@ pub(super) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     text
 }
 
-fn last_failure(failure: &Failure, now: WallClock) -> String {
+pub(super) fn last_failure(failure: &Failure, now: WallClock) -> String {
     let ago = span(now.since(failure.seen_at));
     let phases: Vec<String> = phases(&failure.phases)
         .into_iter()

@@ -8,9 +8,10 @@ use std::collections::VecDeque;
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::machine::Machine;
 use lamplighter_policies::physical_world::World;
+use lamplighter_policies::protocol::appliances::Reconfiguration;
 use lamplighter_policies::protocol::cell::{Cell, Effect, Explanation, Input, Restored};
 use lamplighter_policies::protocol::messages::UnknownCommand;
-use lamplighter_policies::state_saving::Batch;
+use lamplighter_policies::state_saving::{Batch, Record};
 use lamplighter_policies::time::Now;
 use lamplighter_runtime::store::Saved;
 
@@ -85,6 +86,25 @@ pub(crate) fn explanation(
 ) -> Result<Option<Explanation>, String> {
     let (_, restored) = saved::decoded(element, saved)?;
     Ok(restored.meta.explanation.map(|it| *it))
+}
+
+/// Who serves in whose place, and how the entities around an element are, as its log has it.
+///
+/// # Errors
+/// For people: why what is saved cannot be read.
+pub(crate) fn reconfiguration(
+    element: &EntityId,
+    saved: &Saved,
+) -> Result<Reconfiguration, String> {
+    let (_, restored) = saved::decoded(element, saved)?;
+    let mut table = *restored.meta.reconfiguration;
+    let records = restored.log.iter().flat_map(|batch| &batch.records);
+    for record in records {
+        if let Record::Reconfigured(newer) = record {
+            table.join(newer);
+        }
+    }
+    Ok(table)
 }
 
 /// A cell whose store is a copy in memory and whose time passes only when it waits.

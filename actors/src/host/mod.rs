@@ -51,7 +51,7 @@ use self::body::{Body, Surroundings};
 use self::direct::Callees;
 pub(crate) use self::direct::calls_directory;
 pub use self::folding::FoldedState;
-pub(crate) use self::folding::{explanation, folded};
+pub(crate) use self::folding::{explanation, folded, reconfiguration};
 use self::links::Links;
 use self::reception::Receipts;
 use self::starting::start_cell;

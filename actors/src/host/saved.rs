@@ -2,10 +2,10 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::protocol::cell::{Input, Meta, Restored};
+use lamplighter_policies::state_saving::wait_for_store;
 use lamplighter_runtime::clock;
 use lamplighter_runtime::message_pack;
 use lamplighter_runtime::store::{Fence, Saved, StableStore, StoreError, codec};
@@ -20,8 +20,6 @@ use crate::shell::Role;
 const STATE: char = '.';
 /// Before the names of the cell's fields.
 const META: char = '@';
-/// The wait before a store that is out of reach is asked again.
-const RETRY: Duration = Duration::from_millis(50);
 
 /// All fields that a checkpoint holds.
 pub(super) fn fields(state: SavedFields, meta: &Meta) -> SavedFields {
@@ -113,6 +111,7 @@ impl Restoring {
 
     /// Claims the element at first, and reads it again later. A store out of reach is waited for.
     async fn saved(&self, role: &Role<Input>) -> Result<Saved, Hopeless> {
+        let mut failures = 0;
         loop {
             let (fence, nonce, floor) = {
                 let body = self.body.borrow();
@@ -146,7 +145,8 @@ impl Restoring {
                 Err(error @ StoreError::Unavailable { .. }) => {
                     tracing::warn!(%element, %error, "waits for the store");
                     self.body.borrow_mut().trouble = Some(error.to_string());
-                    tokio::time::sleep(RETRY).await;
+                    tokio::time::sleep(wait_for_store(failures)).await;
+                    failures = failures.saturating_add(1);
                 }
                 Err(error) => {
                     return Err(Hopeless {

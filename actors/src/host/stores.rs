@@ -1,17 +1,11 @@
 //! How a host reaches the stable store.
 
-use std::time::Duration;
-
+use lamplighter_policies::state_saving::wait_for_store;
 use lamplighter_runtime::store::StoreError;
 use lamplighter_runtime::store::any::AnyStore;
 use lamplighter_runtime::transport::tls::Security;
 
 use crate::spec::ElementSpec;
-
-/// The first wait before a store that is out of reach is tried again; it doubles.
-const RETRY_MIN: Duration = Duration::from_millis(50);
-/// The longest such wait.
-const RETRY_MAX: Duration = Duration::from_secs(2);
 
 /// Connects, however long the store is out of reach.
 ///
@@ -21,14 +15,15 @@ pub(super) async fn connect_patiently(
     spec: &ElementSpec,
     security: &Security,
 ) -> Result<AnyStore, String> {
-    let mut wait = RETRY_MIN;
+    let mut failures = 0;
     loop {
         match spec.store.connect(&spec.application, security).await {
             Ok(store) => return Ok(store),
             Err(error @ StoreError::Unavailable { .. }) => {
+                let wait = wait_for_store(failures);
                 tracing::warn!(element = %spec.id, %error, ?wait, "waits for the store");
                 tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(RETRY_MAX);
+                failures += 1;
             }
             Err(error) => return Err(error.to_string()),
         }

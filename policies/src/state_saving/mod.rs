@@ -8,6 +8,7 @@ mod identity;
 mod local;
 mod log;
 mod outbox;
+mod patience;
 mod repeats;
 mod timers;
 
@@ -27,5 +28,6 @@ pub use identity::{Arrival, Inbound, WINDOW_MAX};
 pub use local::{Found, LocalLog, Mark, Orphaned};
 pub use log::{Batch, Begun, Event, Judged, Lost, Record, Reverted, Settled, Timed};
 pub use outbox::{Outbox, RESEND_MAX, SavedOutbox};
+pub use patience::wait_for_store;
 pub use repeats::{REMEMBERED_MAX, Repeats, digest};
 pub use timers::{Missed, Timer, TimerChange, Timers, monotonic_at};

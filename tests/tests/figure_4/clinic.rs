@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use lamplighter_policies::protocol::control::ElementStatus;
-use lamplighter_tests::application::{Application, PATIENCE, is_running, kill};
+use lamplighter_tests::application::{Application, PATIENCE, is_running};
 use lamplighter_tests::clinic::Outside;
 use tempfile::TempDir;
 use tokio::net::{UnixListener, UnixStream};
@@ -16,7 +16,8 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_clinic");
 
 /// The application, its patient and its gates.
 pub(crate) struct Clinic {
-    application: Application,
+    /// The processes.
+    pub(crate) application: Application,
     outside: Outside,
     gates: TempDir,
 }
@@ -69,18 +70,6 @@ impl Clinic {
             report.is_some_and(|report| report.unacknowledged >= wanted)
         };
         self.application.element("nurse", waits).await;
-    }
-
-    /// Ends the process that hosts an element, without a word.
-    pub(crate) async fn kill(&self, element: &str) {
-        let status = self.application.element(element, |e| e.pid.is_some()).await;
-        kill(status.pid.unwrap()).await;
-    }
-
-    /// Whether an element keeps a log on its server.
-    pub(crate) fn has_local_log(&self, element: &str) -> bool {
-        let directory = self.application.run_directory();
-        directory.join("local/pc").join(element).is_dir()
     }
 
     /// Sees that each pain up to here led to one dose and to one answer, and that nothing was lost.

@@ -11,7 +11,7 @@ use lamplighter_runtime::broker::BrokerAddress;
 use lamplighter_runtime::transport::mqtt::{
     Mqtt, MqttOptions, Publish, QualityOfService, Reception, Subscription,
 };
-use lamplighter_tests::application::{Application, PATIENCE, kill};
+use lamplighter_tests::application::{Application, PATIENCE};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
@@ -116,18 +116,6 @@ impl House {
             .await
             .unwrap()
             .unwrap();
-    }
-
-    /// Ends the process that hosts an element, without a word.
-    pub(crate) async fn kill(&self, element: &str) {
-        let status = self.application.element(element, |e| e.pid.is_some()).await;
-        kill(status.pid.unwrap()).await;
-    }
-
-    /// Whether an element keeps a log on its server.
-    pub(crate) fn has_local_log(&self, element: &str) -> bool {
-        let directory = self.application.run_directory();
-        directory.join("local/pc").join(element).is_dir()
     }
 
     /// What the collector has, once it has `last` from both.

@@ -24,12 +24,12 @@ async fn cell_2_persistent_messages_to_an_element_are_delivered_from_the_local_l
     let house = House::start(Storage::Persistent).await;
     house.say(1..=20).await;
     assert!(
-        house.has_local_log("collector"),
+        house.application.has_local_log("pc", "collector"),
         "it is saved optimistically"
     );
-    house.kill("collector").await;
+    house.application.kill_host_of("collector").await;
     house.say(21..=40).await;
-    house.kill("relay").await;
+    house.application.kill_host_of("relay").await;
     house.say(41..=60).await;
     let told = house.told(60).await;
     let all: Vec<u32> = (1..=60).collect();
@@ -49,10 +49,10 @@ async fn cell_6_volatile_messages_to_an_element_are_stable_before_they_are_deliv
     let house = House::start(Storage::Volatile).await;
     house.say(1..=20).await;
     assert!(
-        !house.has_local_log("collector"),
+        !house.application.has_local_log("pc", "collector"),
         "it is saved pessimistically"
     );
-    house.kill("collector").await;
+    house.application.kill_host_of("collector").await;
     house.say(21..=40).await;
     let told = house.told(40).await;
     let all: Vec<u32> = (1..=40).collect();
@@ -148,13 +148,16 @@ async fn calls_survive_kills(storage: Storage) {
     clinic.pains(1..=5).await;
     clinic.all_is_given_and_answered_once(5).await;
     let is_optimistic = matches!(storage, Storage::Persistent);
-    assert_eq!(clinic.has_local_log("pump"), is_optimistic);
+    assert_eq!(
+        clinic.application.has_local_log("pc", "pump"),
+        is_optimistic
+    );
     let gate = clinic.close("pump");
     clinic.pains(6..=10).await;
     let held = clinic.held(&gate).await;
     clinic.pains(11..=15).await;
     clinic.calls_wait(5).await;
-    clinic.kill("pump").await;
+    clinic.application.kill_host_of("pump").await;
     drop((held, gate));
     clinic.all_is_given_and_answered_once(15).await;
     let gate = clinic.close("pump");
@@ -162,14 +165,14 @@ async fn calls_survive_kills(storage: Storage) {
     let held = clinic.held(&gate).await;
     clinic.pains(21..=25).await;
     clinic.calls_wait(5).await;
-    clinic.kill("nurse").await;
-    clinic.kill("pump").await;
+    clinic.application.kill_host_of("nurse").await;
+    clinic.application.kill_host_of("pump").await;
     drop((held, gate));
     clinic.all_is_given_and_answered_once(25).await;
     let gate = clinic.close("nurse");
     clinic.pains(26..=35).await;
     let held = clinic.held(&gate).await;
-    clinic.kill("nurse").await;
+    clinic.application.kill_host_of("nurse").await;
     drop((held, gate));
     clinic.all_is_given_and_answered_once(35).await;
     clinic.stop().await;
@@ -179,7 +182,7 @@ async fn calls_survive_kills(storage: Storage) {
 async fn commands_survive_a_kill(storage: Storage) {
     let house = House::start(storage).await;
     house.say(1..=20).await;
-    house.kill("collector").await;
+    house.application.kill_host_of("collector").await;
     house.say(21..=40).await;
     house.told(40).await;
     house.all_commands_are_settled().await;

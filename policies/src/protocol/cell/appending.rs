@@ -3,17 +3,13 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use super::{Answer, Cause, Cell, Effect, InFlight, Input, Phase, Retry, Sensed, Source, Waiting};
 use crate::ids::EntityId;
 use crate::physical_world::{Causes, EventId, Position};
 use crate::protocol::messages::Envelope;
-use crate::state_saving::{Arrival, Event, Record, digest};
+use crate::state_saving::{Arrival, Event, Record, digest, wait_for_store};
 use crate::time::{Now, WallClock};
-
-const RETRY_MIN: Duration = Duration::from_millis(50);
-const RETRY_MAX: Duration = Duration::from_secs(2);
 
 impl Cell {
     /// Events of another element: each is accepted once, in its sender's order.
@@ -407,11 +403,8 @@ impl Cell {
         let failures = self.log.retry.map_or(0, |retry| retry.failures);
         // One wait for all the batches that failed together.
         if self.log.retry.is_none_or(|retry| retry.at <= now.monotonic) {
-            let wait = RETRY_MIN
-                .saturating_mul(2_u32.saturating_pow(failures))
-                .min(RETRY_MAX);
             self.log.retry = Some(Retry {
-                at: now.monotonic + wait,
+                at: now.monotonic + wait_for_store(failures),
                 failures: failures + 1,
             });
         }

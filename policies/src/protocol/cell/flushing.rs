@@ -12,17 +12,13 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use super::{Answer, Cause, Cell, CellSettings, Effect, InFlight};
 use crate::ids::EntityId;
 use crate::model::Lag;
 use crate::physical_world::Position;
-use crate::state_saving::{Command, Event, Lost, Orphaned, Record};
+use crate::state_saving::{Command, Event, Lost, Orphaned, Record, wait_for_store};
 use crate::time::{Monotonic, Now};
-
-const RETRY_MIN: Duration = Duration::from_millis(50);
-const RETRY_MAX: Duration = Duration::from_secs(2);
 
 /// How many losses and orphaned stretches are remembered.
 const REMEMBERED_LOSSES_MAX: usize = 16;
@@ -220,10 +216,8 @@ impl Cell {
         match cause {
             Cause::Unavailable(_) => {
                 let failures = self.flushing.retry.map_or(0, |(_, failures)| failures);
-                let wait = RETRY_MIN
-                    .saturating_mul(2_u32.saturating_pow(failures))
-                    .min(RETRY_MAX);
-                self.flushing.retry = Some((now.monotonic + wait, failures + 1));
+                let again_at = now.monotonic + wait_for_store(failures);
+                self.flushing.retry = Some((again_at, failures + 1));
             }
             Cause::Gap { head } => {
                 let cause = format!(
