@@ -9,6 +9,7 @@ use lamplighter_policies::protocol::appliances::{ApplianceStatus, ApplicationSta
 use lamplighter_policies::protocol::control::{
     Answer, Ask, FromManager, ManagerStanding, Peer, PlacedStatus, ServerStatus, ToManager,
 };
+use lamplighter_policies::protocol::forecast::Forecast;
 use lamplighter_policies::protocol::global_manager::ledger::Entry;
 use lamplighter_policies::protocol::messages::{Judgement, UnknownCommand};
 use lamplighter_policies::state_saving::Verdict;
@@ -76,6 +77,7 @@ impl OperatorError {
             | Answer::Done { .. }
             | Answer::Timeline { .. }
             | Answer::Standing(_)
+            | Answer::Foreseen(_)
             | Answer::Appliances { .. } => Self::Unexpected(format!("{answer:?}")),
         }
     }
@@ -248,6 +250,20 @@ impl Operator {
             return Err(OperatorError::unexpected(&answer));
         };
         Ok(standing)
+    }
+
+    /// What would become of everything if an entity failed now.
+    ///
+    /// # Errors
+    /// The connection broke, no answer came in time, or there is no such entity.
+    pub async fn if_fails(&mut self, entity: EntityId) -> Result<Forecast, OperatorError> {
+        let asking = self.ask(Ask::IfFails(entity));
+        let answer = timeout(ANSWER_TIMEOUT, asking).await;
+        let answer = answer.map_err(|_| OperatorError::Late)??;
+        let Answer::Foreseen(forecast) = answer else {
+            return Err(OperatorError::unexpected(&answer));
+        };
+        Ok(*forecast)
     }
 
     /// What was decided and repaired, oldest first; of one entity only, if that is given.

@@ -1,7 +1,8 @@
-//! `explain`: what the last recovery of an element did towards the physical world and why, or what it
-//! did about one appliance (paper, 4.2.4).
+//! `explain`: what the last recovery of an element did towards the physical world and why, what it did
+//! about one appliance, or what the next would do (paper, 4.2.4).
 
 use std::fmt::Write;
+use std::path::Path;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::{Topology, Value as Plain};
@@ -14,13 +15,19 @@ use serde_json::{Value, json};
 use super::stored::{Kept, StoredError};
 use super::told::Told;
 use super::when::utc;
-use super::{CommandError, RunDirectory, in_system, print};
+use super::{CommandError, RunDirectory, foresight, in_system, print};
+use crate::operator::Operator;
 
-/// Explain the last recovery.
+/// Explain the last recovery, or the next.
 #[derive(Debug, clap::Args)]
 pub(super) struct Explain {
     /// The id of an element, or of an appliance
-    entity: EntityId,
+    #[arg(required_unless_present = "if_fails")]
+    entity: Option<EntityId>,
+    /// Instead: what would move where, what would degrade, who would be told and how long it would take
+    /// if this server, channel, element or appliance failed now. Nothing is broken by asking
+    #[arg(long, value_name = "ENTITY", conflicts_with = "entity")]
+    if_fails: Option<EntityId>,
     #[command(flatten)]
     place: RunDirectory,
     /// For programs: one JSON object instead of lines
@@ -34,13 +41,33 @@ type Recovered = (EntityId, Option<Explanation>);
 impl Explain {
     pub(super) fn run(&self) -> Result<(), CommandError> {
         let directory = self.place.find()?;
-        let entity = &self.entity;
+        if let Some(entity) = &self.if_fails {
+            return self.foresee(&directory, entity);
+        }
+        let entity = self.entity.as_ref();
+        let entity = entity.expect("the command line takes one of the two");
+        self.look_back(&directory, entity)
+    }
+
+    fn foresee(&self, directory: &Path, entity: &EntityId) -> Result<(), CommandError> {
+        let forecast = in_system(async {
+            let mut operator = Operator::find(directory).await?;
+            Ok(operator.if_fails(entity.clone()).await?)
+        })?;
+        print(&match self.json {
+            true => format!("{:#}\n", foresight::as_json(&forecast)),
+            false => foresight::as_page(&forecast),
+        });
+        Ok(())
+    }
+
+    fn look_back(&self, directory: &Path, entity: &EntityId) -> Result<(), CommandError> {
         let (is_appliance, recovered, told) = in_system(async {
-            let kept = Kept::find(&directory).await?;
+            let kept = Kept::find(directory).await?;
             if !is_known(&kept.topology, entity) {
                 return Err(kept.no_such_entity(entity).into());
             }
-            let told = Told::of(entity, &kept, &directory).await?;
+            let told = Told::of(entity, &kept, directory).await?;
             if kept.topology.elements.contains_key(entity) {
                 let saved = kept.saved(entity).await?;
                 let own = vec![(entity.clone(), recovery(entity, &saved)?)];

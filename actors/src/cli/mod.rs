@@ -7,6 +7,7 @@ mod dead_letters;
 mod detector;
 mod devices;
 mod explain;
+mod foresight;
 mod inject;
 mod judge;
 mod layered;
@@ -170,7 +171,8 @@ enum Command {
     State(state::State),
     /// Show what holds in every space of the physical world, and until when
     World(world::World),
-    /// Explain the last recovery of an element, or what it did about an appliance
+    /// Explain the last recovery of an element, what it did about an appliance, or what would become of
+    /// everything if something failed
     Explain(explain::Explain),
     /// Say that a command of unknown fate was carried out, or is not wanted any more
     Ack(judge::Judge),

@@ -29,6 +29,7 @@ mod appliances;
 mod asking;
 mod callees;
 mod elements;
+mod foreseeing;
 mod input;
 pub mod journal;
 pub mod ledger;

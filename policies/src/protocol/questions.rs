@@ -1,5 +1,6 @@
 //! What operators ask the global manager, and what it answers.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::appliances::{ApplianceStatus, ApplicationState};
 use super::control::{Injection, PlacedStatus, ServerStatus};
+use super::forecast::Forecast;
 use super::global_manager::ledger::Entry;
 use super::messages::Judgement;
 use crate::ids::EntityId;
@@ -57,6 +59,8 @@ pub enum Ask {
     },
     /// How is the manager itself, and what is it about to do?
     Standing,
+    /// What would become of everything if this server, channel, element or appliance failed now?
+    IfFails(EntityId),
 }
 
 /// Manager to operator.
@@ -112,6 +116,8 @@ pub enum Answer {
     },
     /// How the manager is.
     Standing(ManagerStanding),
+    /// What would become of everything.
+    Foreseen(Box<Forecast>),
 }
 
 /// How the manager itself is, and what it is about to do.

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that finds something else fails")]
 
+mod foreseen;
 mod site;
 mod world;
 

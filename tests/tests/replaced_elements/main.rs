@@ -2,6 +2,7 @@
 //! stroke. What ran there runs elsewhere with its state, and every event is handled once.
 #![allow(clippy::unwrap_used, reason = "a test that finds something else fails")]
 
+mod foreseen;
 mod outside;
 
 use std::collections::BTreeMap;

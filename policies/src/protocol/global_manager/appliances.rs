@@ -121,13 +121,7 @@ impl Appliances {
     /// Decides anew and says who must be told what.
     fn decide(&mut self, servers_away: &BTreeSet<EntityId>) -> Vec<(EntityId, Reconfiguration)> {
         let failed = self.failed();
-        let unreachable: BTreeSet<EntityId> = self
-            .topology
-            .appliances
-            .keys()
-            .filter(|id| self.bridge_down(id).is_some())
-            .cloned()
-            .collect();
+        let unreachable = self.unreachable();
         self.decisions = decide(Situation {
             topology: &self.topology,
             failed: &failed,
@@ -141,6 +135,19 @@ impl Appliances {
         };
         self.standing = self.decisions.iter().filter_map(standing).collect();
         self.changes()
+    }
+
+    /// Which appliances failed, which cannot be reached for a reason that is not their own, and who
+    /// stands in for whom.
+    pub(super) fn present(&self) -> (BTreeSet<EntityId>, BTreeSet<EntityId>, Standing) {
+        (self.failed(), self.unreachable(), self.standing.clone())
+    }
+
+    fn unreachable(&self) -> BTreeSet<EntityId> {
+        let all = self.topology.appliances.keys();
+        all.filter(|id| self.bridge_down(id).is_some())
+            .cloned()
+            .collect()
     }
 
     /// Those that are suspected, and those in whose place another serves and of which nothing was heard

@@ -1,5 +1,6 @@
 //! What operators ask of the global manager.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
@@ -66,6 +67,13 @@ impl GlobalManager {
                 }
             }
             Ask::Timeline { entity } => self.answer_timeline(by, entity.as_ref(), effects),
+            Ask::IfFails(entity) => {
+                let answer = match self.foresee(now, &entity) {
+                    Ok(forecast) => Answer::Foreseen(Box::new(forecast)),
+                    Err(reason) => Answer::Refused { reason },
+                };
+                effects.push(Effect::Answer(by, answer));
+            }
             Ask::Standing => self.answer_standing(now, by, effects),
             Ask::Stop => {
                 self.stop(now, effects);

@@ -112,6 +112,7 @@ impl System {
             | Answer::Done { .. }
             | Answer::Timeline { .. }
             | Answer::Standing(_)
+            | Answer::Foreseen(_)
             | Answer::Refused { .. }) => Err(format!("no panic: {other:?}").into()),
         }
     }
