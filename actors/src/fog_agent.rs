@@ -16,7 +16,7 @@ use lamplighter_policies::protocol::fog_agent::{
 use lamplighter_policies::protocol::messages::{FromHost, ToHost};
 use lamplighter_policies::time::Now;
 use lamplighter_runtime::clock;
-use lamplighter_runtime::process::{Process, Program};
+use lamplighter_runtime::process::{Process, Program, condition};
 use lamplighter_runtime::transport::control::{
     Admission, CONTROL_FRAME_BYTES_MAX, ConnectError, Outbox, connect_patiently, receive_all,
 };
@@ -223,6 +223,12 @@ impl Perform for Hands {
                     entry.process.pidfd().kill();
                 }
             }
+            Effect::Hang(host) => {
+                if let Some(entry) = self.hosts.borrow().get(&host) {
+                    entry.process.pidfd().stop();
+                }
+            }
+            Effect::Look(host) => self.look(host, role),
             Effect::Report(message) => {
                 if let Some(manager) = &*self.manager.borrow()
                     && !manager.send(ToManager::Agent(message))
@@ -300,6 +306,16 @@ impl Hands {
             }
             role.tell(Input::HostExited { host, how, seen_at });
         });
+    }
+
+    fn look(&self, host: HostId, role: &Role<Input>) {
+        let pid = self.hosts.borrow().get(&host).map(|it| it.process.pid());
+        match pid.map(condition) {
+            Some(Ok(condition)) => role.tell(Input::HostLookedAt(host, condition)),
+            // Its end is told by its handle.
+            Some(Err(error)) => tracing::debug!(?host, %error, "it is gone"),
+            None => {}
+        }
     }
 
     fn tell(&self, host: HostId, message: ToHost) {

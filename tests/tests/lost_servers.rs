@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::DetectionProfile;
-use lamplighter_policies::protocol::control::ServerState;
+use lamplighter_policies::protocol::control::{Answer, Ask, ElementState, Injection, ServerState};
+use lamplighter_tests::application::PATIENCE;
 use lamplighter_tests::fog::Fog;
 use tokio::time::Instant;
 
@@ -79,6 +81,37 @@ async fn one_of_two_servers_that_hangs_is_failed_and_has_returned_as_soon_as_it_
     fog.hang("rpi2", false);
     fog.until(&mut operator, "rpi2", ServerState::Returned, None)
         .await;
+}
+
+#[tokio::test]
+async fn an_element_whose_process_is_stopped_is_killed_from_outside_and_runs_again() {
+    let fog = Fog::start(PROGRAM, &topology("fast", &["rpi1"]), &["rpi1"]).await;
+    let mut operator = fog.operator().await;
+    let hang = Ask::Inject {
+        element: EntityId::new("on-rpi1").unwrap(),
+        injection: Injection::Hang,
+    };
+    assert_eq!(operator.ask(hang).await.unwrap(), Answer::Injected);
+    let began = Instant::now();
+    let element = loop {
+        let (_, elements) = operator.status().await.unwrap();
+        let status = elements.into_iter().next().unwrap().status;
+        if status.restarts == 1 && status.state == ElementState::Running {
+            break status;
+        }
+        assert!(began.elapsed() < PATIENCE, "{status:?} {}", fog.logs());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    let failure = element.last_failure.unwrap();
+    eprintln!("{}, seen after {:?}", failure.cause, failure.phases.seen);
+    assert!(
+        failure.cause.starts_with("hung: its process was stopped"),
+        "{failure:?}"
+    );
+    assert!(
+        failure.phases.seen.unwrap() < Duration::from_secs(2) + BUSY,
+        "{failure:?}"
+    );
 }
 
 fn topology(profile: &str, servers: &[&str]) -> String {

@@ -23,6 +23,8 @@ enum Fault {
     Panic,
     /// Its host process is killed
     Kill,
+    /// Its host process is stopped (SIGSTOP), as if it hung
+    Hang,
 }
 
 impl Inject {
@@ -31,6 +33,7 @@ impl Inject {
         let injection = match self.fault {
             Fault::Panic => Injection::Panic,
             Fault::Kill => Injection::Kill,
+            Fault::Hang => Injection::Hang,
         };
         in_system(async move {
             let mut operator = Operator::find(&directory).await?;

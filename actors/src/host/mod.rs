@@ -194,6 +194,7 @@ struct Running {
     role: Role<Input>,
     body: Rc<RefCell<Body>>,
     allow_inject: bool,
+    handler_within: Duration,
 }
 
 impl Host<'_> {
@@ -253,6 +254,11 @@ impl Host<'_> {
                 None => tracing::debug!(%element, "it is not here to resume"),
             },
             ToHost::Judge(judgement) => self.judge(judgement),
+            ToHost::Ping { number } => {
+                let within = self.elements.values().map(|running| running.handler_within);
+                let within = within.max().unwrap_or_default();
+                say(&self.agent, FromHost::Pong { number, within });
+            }
         }
     }
 
@@ -399,7 +405,8 @@ impl Host<'_> {
         };
         let body = Rc::new(RefCell::new(body));
         let progress = Progress::new(id.clone());
-        watchdog::watch(progress.clone(), spec.element.handler_within)
+        let handler_within = spec.element.handler_within;
+        watchdog::watch(progress.clone(), handler_within)
             .map_err(|e| format!("cannot watch its progress: {e}"))?;
         let store = LocalFirst::new(store, self.local_log(&spec, &clock), spec.saving);
         let around = Surroundings {
@@ -428,6 +435,7 @@ impl Host<'_> {
                 role,
                 body,
                 allow_inject,
+                handler_within,
             },
         );
         Ok(())

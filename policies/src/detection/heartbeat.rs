@@ -80,7 +80,7 @@ impl DetectionProfile {
         };
         match self {
             Self::Fast => profile(100, (250, 400), (4, 100), 450),
-            Self::Paper => profile(500, (150, 200), (3, 80), 300),
+            Self::Paper => profile(500, (150, 170), (3, 80), 300),
             // An access link may be out for longer than a confirmation of the others lasts.
             Self::Wifi => profile(100, (500, 600), (8, 100), 900),
         }
@@ -191,10 +191,16 @@ impl HeartbeatMonitor {
         };
     }
 
-    /// The server was suspected and is there: for a while it is given more time.
+    /// The server was suspected and is there: for a while it is given more time. If its heartbeats have
+    /// not been lost but come later than before, what they taught is forgotten.
     pub fn wronged(&mut self, now: Monotonic) {
         self.lenient_until = now + LENIENT_FOR;
-        self.expect(now, self.profile.patience());
+        let latest = self.lateness.back().map_or(0, |late| self.base + late);
+        if latest - self.mean() > nanoseconds(self.profile.margin) {
+            return self.expect(now, self.profile.patience());
+        }
+        let earliest = now + self.profile.interval + self.margin(now);
+        self.deadline = self.deadline.max(Some(earliest));
     }
 
     /// When the server is suspected if nothing is heard until then.
@@ -387,7 +393,8 @@ mod tests {
     fn who_was_suspected_wrongly_is_given_more_time_for_a_while() {
         let mut monitor = taught(1..=10);
         monitor.wronged(Monotonic(1_500 * MS));
-        assert_eq!(monitor.deadline(), Some(Monotonic((1_500 + 850) * MS)));
+        let allowed = Duration::from_micros(100_000 + 312_500);
+        assert_eq!(monitor.deadline(), Some(Monotonic(1_500 * MS) + allowed));
         let margin = |monitor: &mut HeartbeatMonitor, last: u64| {
             for sequence in last - 20..=last {
                 monitor.heard(Monotonic((sequence * 100 + 5) * MS), beat(sequence));
@@ -396,6 +403,16 @@ mod tests {
         };
         assert_eq!(margin(&mut monitor, 100), Duration::from_micros(312_500));
         assert_eq!(margin(&mut monitor, 700), Duration::from_millis(250));
+    }
+
+    #[test]
+    fn what_came_later_than_the_margin_teaches_anew() {
+        let mut monitor = taught(1..=10);
+        monitor.heard(Monotonic(1_500 * MS), beat(11));
+        monitor.wronged(Monotonic(1_500 * MS));
+        assert_eq!(monitor.deadline(), Some(Monotonic((1_500 + 850) * MS)));
+        monitor.heard(Monotonic(1_600 * MS), beat(12));
+        assert_eq!(monitor.deadline(), Some(Monotonic((1_700 + 750) * MS)));
     }
 
     #[test]

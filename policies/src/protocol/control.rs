@@ -189,6 +189,8 @@ pub enum Injection {
     Panic,
     /// The host process is killed.
     Kill,
+    /// The host process is stopped (SIGSTOP), as if it hung.
+    Hang,
 }
 
 /// Agent to manager.

@@ -178,6 +178,11 @@ pub enum ToHost {
         /// Which element.
         element: EntityId,
     },
+    /// Answer, to show that the process works.
+    Ping {
+        /// Given back in the answer.
+        number: u64,
+    },
 }
 
 /// What a person says of a command of unknown fate.
@@ -333,6 +338,13 @@ pub enum FromHost {
         element: EntityId,
         /// The epoch under which it runs.
         epoch: u64,
+    },
+    /// An answer to [`ToHost::Ping`].
+    Pong {
+        /// That of the question.
+        number: u64,
+        /// How long its slowest handler may take: an answer may take as long.
+        within: Duration,
     },
 }
 

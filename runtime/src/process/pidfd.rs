@@ -104,6 +104,11 @@ impl Pidfd {
         self.signal(Signal::TERM);
     }
 
+    /// Stops the process (SIGSTOP), as if it hung; nothing happens if it is gone.
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+    }
+
     fn signal(&self, signal: Signal) {
         if let Err(error) = pidfd_send_signal(self.0.as_fd(), signal)
             && error != rustix::io::Errno::SRCH

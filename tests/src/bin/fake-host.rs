@@ -49,6 +49,10 @@ impl Application for Fake {
                         false => started(&spec, element, epoch),
                     }
                 }
+                ToHost::Ping { number } => FromHost::Pong {
+                    number,
+                    within: Duration::from_secs(1),
+                },
                 ToHost::Prepare { .. } | ToHost::Judge(_) | ToHost::Reach(_) => continue,
                 // It has no log to write this to.
                 ToHost::Reconfigure { .. } => continue,

@@ -1,6 +1,7 @@
 //! The host processes of one fog agent, the started spare among them.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
 use core::time::Duration;
 
 use crate::ids::EntityId;
@@ -25,6 +26,8 @@ pub(super) struct Host {
     pub(super) elements: BTreeSet<EntityId>,
     /// It was used, or told to end: nothing more is given to it.
     pub(super) spent: bool,
+    /// Why it is killed, if it hung.
+    pub(super) hung: Option<String>,
     /// When it is killed unless it has done what it must.
     pub(super) kill_at: Option<Monotonic>,
 }

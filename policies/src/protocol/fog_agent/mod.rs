@@ -7,7 +7,6 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -17,12 +16,14 @@ use crate::ids::EntityId;
 use crate::machine::Machine;
 use crate::model::Isolation;
 use crate::protocol::control::{Decider, ElementStatus, FromAgent, ToAgent};
-use crate::protocol::messages::{FromHost, PROTOCOL_VERSION, ToHost};
+use crate::protocol::messages::{FromHost, ToHost};
 use crate::restart::{RestartHistory, RestartPolicy};
 use crate::time::{Monotonic, Now};
 
 use appliances::Appliances;
 use callees::Callees;
+use hanging::Hanging;
+pub use hanging::{Condition, LOOK_PERIOD};
 use hosted::{Hosted, Phase};
 use hosts::Hosts;
 pub use hosts::{EXIT_TIMEOUT, HELLO_TIMEOUT, HostId};
@@ -31,6 +32,7 @@ use servers::Servers;
 mod appliances;
 mod callees;
 mod end;
+mod hanging;
 mod hosted;
 mod hosts;
 mod lifecycle;
@@ -107,6 +109,8 @@ pub enum Input {
     },
     /// What its monitor noticed of another server.
     ServerNoticed(Noticed),
+    /// What the system says of a host.
+    HostLookedAt(HostId, Condition),
 }
 
 /// What a fog agent asks for.
@@ -138,6 +142,10 @@ pub enum Effect {
     },
     /// Tell the monitor of servers.
     Monitor(MonitorOrder),
+    /// Ask the system how a host process is.
+    Look(HostId),
+    /// For drills: stop a host process, as if it hung.
+    Hang(HostId),
 }
 
 /// The fog agent of one server.
@@ -155,6 +163,7 @@ pub struct FogAgent {
     callees: Callees,
     appliances: Appliances,
     servers: Servers,
+    hanging: Hanging,
 }
 
 /// A report under way.
@@ -190,6 +199,7 @@ impl FogAgent {
             callees: Callees::default(),
             appliances: Appliances::default(),
             servers: Servers::default(),
+            hanging: Hanging::default(),
         }
     }
 
@@ -280,6 +290,7 @@ impl FogAgent {
                 restart_may_help,
             } => self.given_up(now, host, &element, cause, restart_may_help, effects),
             FromHost::Stopped { element } => self.stopped(now, host, &element, effects),
+            FromHost::Pong { number, within } => self.answered(host, number, within),
             FromHost::Listening(callee) => {
                 if self.hosted_by(host, &callee.element).is_some() {
                     self.listening(callee, effects);
@@ -297,45 +308,6 @@ impl FogAgent {
                 self.restored(now, host, &element, epoch, effects);
             }
         }
-    }
-
-    fn greeted(&mut self, now: Now, id: HostId, pid: u32, version: u32, effects: &mut Vec<Effect>) {
-        let Some(host) = self.hosts.get_mut(id) else {
-            return;
-        };
-        host.pid = Some(pid);
-        host.kill_at = None;
-        if version != PROTOCOL_VERSION {
-            host.spent = true;
-            effects.push(Effect::Kill(id));
-            let how = format!("speaks version {version} of the protocol, not {PROTOCOL_VERSION}");
-            return self.spawn_failed(now, &how, effects);
-        }
-        let waiting: Vec<EntityId> = self
-            .elements
-            .iter()
-            .filter(|(_, hosted)| hosted.phase == Phase::Waiting)
-            .map(|(element, _)| element.clone())
-            .collect();
-        let count = match self.settings.isolation {
-            Isolation::Shared => waiting.len(),
-            Isolation::Process => 1,
-        };
-        for element in waiting.iter().take(count) {
-            self.give(now, id, element, effects);
-        }
-        if waiting.is_empty() {
-            self.prepare(id, effects);
-        }
-    }
-
-    /// The elements of a server share their store, so any of them tells the spare what to prepare.
-    fn prepare(&self, spare: HostId, effects: &mut Vec<Effect>) {
-        let spec = self.elements.values().map(|hosted| &hosted.assignment.spec);
-        effects.extend(spec.take(1).cloned().map(|spec| Effect::Tell {
-            host: spare,
-            message: ToHost::Prepare { spec },
-        }));
     }
 
     /// The host no longer has the element; if it has none left, it must end soon.
@@ -425,6 +397,9 @@ impl Machine for FogAgent {
                 incarnation,
             } => self.beating(address, incarnation, effects),
             Input::ServerNoticed(noticed) => self.server_noticed(noticed, effects),
+            Input::HostLookedAt(host, condition) => {
+                self.host_looked_at(now, host, condition, effects);
+            }
         }
     }
 
@@ -436,8 +411,10 @@ impl Machine for FogAgent {
             Stopping::Elements { kill_at } | Stopping::Hosts { kill_at } => Some(kill_at),
             Stopping::No | Stopping::Done => None,
         };
-        [elements, report, spawn, stop, self.hosts.deadline()]
+        let hosts = [self.hosts.deadline(), self.looks_at()];
+        [elements, report, spawn, stop]
             .into_iter()
+            .chain(hosts)
             .flatten()
             .min()
     }
@@ -459,6 +436,7 @@ impl Machine for FogAgent {
             }
             self.show(element, effects);
         }
+        self.look_at_hosts(now, effects);
         while let Some(host) = self.hosts.overdue(now.monotonic) {
             effects.push(Effect::Kill(host));
         }

@@ -28,6 +28,10 @@ impl FogAgent {
                 hosted.injected_at = Some(now.monotonic);
                 Effect::Kill(host)
             }
+            Injection::Hang => {
+                hosted.injected_at = Some(now.monotonic);
+                Effect::Hang(host)
+            }
             Injection::Panic => Effect::Tell {
                 host,
                 message: ToHost::Panic {

@@ -9,7 +9,7 @@ use super::{Effect, FogAgent, HostId, Stopping};
 use crate::ids::EntityId;
 use crate::model::Isolation;
 use crate::protocol::control::{Assignment, Decider, Decision, FromAgent};
-use crate::protocol::messages::{StartCause, ToHost};
+use crate::protocol::messages::{PROTOCOL_VERSION, StartCause, ToHost};
 use crate::restart::{RestartDecision, RestartPolicy};
 use crate::time::{Monotonic, Now};
 
@@ -17,6 +17,52 @@ use crate::time::{Monotonic, Now};
 const RECOVERED_HERE: &str = "it could not stay where it was, and is recovered here";
 
 impl FogAgent {
+    pub(super) fn greeted(
+        &mut self,
+        now: Now,
+        id: HostId,
+        pid: u32,
+        version: u32,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(host) = self.hosts.get_mut(id) else {
+            return;
+        };
+        host.pid = Some(pid);
+        host.kill_at = None;
+        if version != PROTOCOL_VERSION {
+            host.spent = true;
+            effects.push(Effect::Kill(id));
+            let how = format!("speaks version {version} of the protocol, not {PROTOCOL_VERSION}");
+            return self.spawn_failed(now, &how, effects);
+        }
+        let waiting: Vec<EntityId> = self
+            .elements
+            .iter()
+            .filter(|(_, hosted)| hosted.phase == Phase::Waiting)
+            .map(|(element, _)| element.clone())
+            .collect();
+        let count = match self.settings.isolation {
+            Isolation::Shared => waiting.len(),
+            Isolation::Process => 1,
+        };
+        for element in waiting.iter().take(count) {
+            self.give(now, id, element, effects);
+        }
+        if waiting.is_empty() {
+            self.prepare(id, effects);
+        }
+    }
+
+    /// The elements of a server share their store, so any of them tells the spare what to prepare.
+    fn prepare(&self, spare: HostId, effects: &mut Vec<Effect>) {
+        let spec = self.elements.values().map(|hosted| &hosted.assignment.spec);
+        effects.extend(spec.take(1).cloned().map(|spec| Effect::Tell {
+            host: spare,
+            message: ToHost::Prepare { spec },
+        }));
+    }
+
     pub(super) fn assigned(&mut self, now: Now, assignment: Assignment, effects: &mut Vec<Effect>) {
         if self.stopping != Stopping::No {
             return;
@@ -117,6 +163,7 @@ impl FogAgent {
         let spare = usize::from(waiting == 0 && restoring == 0 && !self.elements.is_empty());
         for _ in self.hosts.free_count()..needed + spare {
             effects.push(Effect::Spawn(self.hosts.spawned(now.monotonic)));
+            self.look_from(now);
         }
     }
 
@@ -155,6 +202,7 @@ impl FogAgent {
         let Some(host) = self.hosts.remove(id) else {
             return;
         };
+        let how = host.hung.as_deref().unwrap_or(how);
         let idle = host.elements.is_empty() && !host.spent;
         for element in &host.elements {
             self.suspect(now, seen_at, element, how.to_string(), effects);

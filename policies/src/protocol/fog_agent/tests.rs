@@ -1,8 +1,10 @@
 use alloc::vec;
 
+mod hanging;
+
 use super::*;
 use crate::protocol::control::{Assignment, Decision, ElementState, Failure, RepairPhases};
-use crate::protocol::messages::{Callee, DirectAddress, StartCause, StartPhases};
+use crate::protocol::messages::{Callee, DirectAddress, PROTOCOL_VERSION, StartCause, StartPhases};
 use crate::time::WallClock;
 
 #[test]
