@@ -95,7 +95,9 @@ impl GlobalManager {
         server: &EntityId,
         effects: &mut Vec<Effect>,
     ) {
-        self.stands(now, server, ServerState::Returned, None);
+        if self.server_state(server) == ServerState::Failed {
+            self.stands(now, server, ServerState::Returned, None);
+        }
         self.recovery.accused.remove(server);
         if self.is_there(server) || !self.journal.is_open() {
             return;
