@@ -5,6 +5,7 @@
 //! that may still arrive, before or after the next process has claimed the element.
 
 mod element;
+mod handler;
 mod interrupted;
 mod outside;
 mod server;
@@ -18,9 +19,7 @@ use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::machine::Machine;
-use lamplighter_policies::protocol::cell::{
-    Cell, CellSettings, Effect, Handled, Input, Restored, Task, TaskInput,
-};
+use lamplighter_policies::protocol::cell::{Cell, CellSettings, Effect, Input, Restored};
 use lamplighter_policies::state_saving::{Fields, Record, Timing};
 use lamplighter_policies::time::{Monotonic, Now, WallClock};
 use lamplighter_runtime::clock;
@@ -483,26 +482,5 @@ impl<S: StableStore + 'static, H: Hazard> World<S, H> {
             | Effect::ShowRestored) => panic!("{unexpected:?}"),
         }
         Ok(())
-    }
-
-    fn handle(&mut self, task: Task) -> Input {
-        let index = task.index;
-        let fails = self.hazard.roll() == 8;
-        let process = self.process();
-        if fails {
-            process.state = None;
-            let cause = "panic".into();
-            return Input::HandlerFailed { index, cause };
-        }
-        let TaskInput::Event { payload, .. } = task.input else {
-            panic!("no timers here")
-        };
-        let state = process.state.as_mut().expect("an instance");
-        let emitted = outputs(state, payload[0]);
-        let handled = Handled {
-            emitted,
-            ..Handled::default()
-        };
-        Input::Handled { index, handled }
     }
 }
