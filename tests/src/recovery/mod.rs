@@ -452,24 +452,15 @@ impl<S: StableStore + 'static, H: Hazard> World<S, H> {
                 command,
                 sending,
             } => {
-                self.outside.carried_out.push(command.position);
-                let position = command.position;
-                let settled = Input::Settled {
-                    link,
-                    position,
-                    sending,
-                };
+                let settled = self.outside.carry_out(link, command.position, sending);
                 self.process().answers.push_back(settled);
             }
             Effect::ReportUnknown { command, .. } => {
                 self.outside.unknown.insert(command.position);
             }
             Effect::Compare { link, question, .. } => {
-                self.process().answers.push_back(Input::Compared {
-                    link,
-                    question,
-                    shown: None,
-                });
+                let silent = self.outside.is_silent(link, question);
+                self.process().answers.push_back(silent);
             }
             Effect::GiveUp { cause, .. } => panic!("gave up: {cause}"),
             Effect::Ready { .. } | Effect::Mended { .. } => {}

@@ -41,6 +41,25 @@ pub struct Outside {
 }
 
 impl Outside {
+    /// The appliance takes a command, and says so.
+    pub(super) fn carry_out(&mut self, link: String, position: Position, sending: u64) -> Input {
+        self.carried_out.push(position);
+        Input::Settled {
+            link,
+            position,
+            sending,
+        }
+    }
+
+    /// The appliance does not answer.
+    pub(super) fn is_silent(&self, link: String, question: u64) -> Input {
+        Input::Compared {
+            link,
+            question,
+            shown: None,
+        }
+    }
+
     /// A sender with `events` events and a device with `readings` readings.
     #[must_use]
     pub fn new(events: u8, readings: u8) -> Self {

@@ -22,6 +22,7 @@ mod recovering;
 mod settings;
 mod showing;
 mod substituting;
+mod task;
 #[cfg(test)]
 mod tests;
 mod unreached;
@@ -36,11 +37,12 @@ use core::time::Duration;
 pub use cause::Cause;
 pub use device_calls::DeviceWord;
 pub use explanation::{Explanation, FlowExplanation, Held, Overridden, TimerFate};
-pub use input::{Effect, Emitted, Handled, Input, Meta, Restored, Sensed, Task, TaskInput};
+pub use input::{Effect, Emitted, Handled, Input, Meta, Restored, Sensed};
 pub use settings::{
     CallLink, CellSettings, DeviceCallLink, InboundLink, OutboundLink, Place, ServedLink, Source,
     Target,
 };
+pub use task::{Task, TaskInput};
 
 use self::calling::Calling;
 use self::counters::Counters;
