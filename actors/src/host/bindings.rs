@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::Appliance;
-use lamplighter_policies::protocol::cell::{DeviceWord, Input};
+use lamplighter_policies::protocol::cell::{Cause, DeviceWord, Input};
 use lamplighter_runtime::broker::BrokerAddress;
 use lamplighter_runtime::clock;
 use lamplighter_runtime::store::StableStore;
@@ -121,7 +121,11 @@ async fn follow_connection(
                 }
             }
             ConnectionState::TakenOver => {
-                tracing::warn!("another process has taken over this element's bindings");
+                // Only whoever was told to run the element connects under its name.
+                let cause = "another process has taken over its bindings".to_owned();
+                role.tell(Input::NotProven {
+                    cause: Cause::Fenced(cause),
+                });
             }
         }
         if state.changed().await.is_err() {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use lamplighter::{DeviceFence, EntityId};
 use lamplighter_runtime::broker::BrokerAddress;
 use lamplighter_runtime::transport::mqtt::{
     Handler, Incoming, Mqtt, MqttError, MqttOptions, Publish, PublishError, QualityOfService,
@@ -13,10 +14,13 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::trace::{PhysicalTrace, TraceError, TraceLine, now_us};
-use super::{APPLIANCES, DOOR_TOPIC, Device, UNPLUG_TOPIC, WEMO_TOPIC, Wemo};
+use super::{APPLIANCES, DOOR_TOPIC, Device, PLUG_IN_TOPIC, UNPLUG_TOPIC, WEMO_TOPIC, Wemo};
 
 /// The user property by which a command says who it is.
 const ID_PROPERTY: &str = "lamplighter-id";
+
+/// The user property by which a command says in which epoch of its sender it was sent.
+const EPOCH_PROPERTY: &str = "lamplighter-epoch";
 
 /// How long connecting may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -45,6 +49,8 @@ pub struct Appliances {
     devices: BTreeMap<&'static str, (&'static str, Device)>,
     /// Base topics of the dead.
     unplugged: BTreeSet<&'static str>,
+    /// By base topic, which owners are obeyed.
+    fences: BTreeMap<&'static str, DeviceFence>,
     wemo: Wemo,
     trace: PhysicalTrace,
 }
@@ -63,6 +69,7 @@ impl Appliances {
         Self {
             devices,
             unplugged: BTreeSet::new(),
+            fences: BTreeMap::new(),
             wemo: Wemo::default(),
             trace,
         }
@@ -78,7 +85,8 @@ impl Appliances {
             .collect()
     }
 
-    /// Takes one message, and returns what is reported about it.
+    /// Takes one message, and returns what is reported about it. A command whose sender says in which
+    /// epoch it is obeyed only if no later one of the same sender was heard.
     ///
     /// # Errors
     /// The trace cannot be written.
@@ -87,11 +95,15 @@ impl Appliances {
         topic: &str,
         payload: &[u8],
         id: Option<&str>,
+        epoch: Option<u64>,
     ) -> Result<Vec<Report>, TraceError> {
         let body = serde_json::from_slice(payload)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(payload).into_owned()));
         if topic == UNPLUG_TOPIC {
             return Ok(self.unplug(&body).into_iter().collect());
+        }
+        if topic == PLUG_IN_TOPIC {
+            return Ok(self.plug_in(&body).into_iter().collect());
         }
         if topic == DOOR_TOPIC {
             let report = self.wemo.door_reported(&body);
@@ -103,14 +115,18 @@ impl Appliances {
         let Some((base, verb)) = topic.rsplit_once('/') else {
             return Ok(Vec::new());
         };
-        let Some((name, device)) = self.devices.get_mut(base) else {
+        let Some((base, (name, device))) = self.devices.iter_mut().find(|(it, _)| **it == base)
+        else {
             return Ok(Vec::new());
         };
         if self.unplugged.contains(base) {
             return Ok(Vec::new());
         }
         if verb == "set" {
-            let carried_out = device.carry_out(id, &body);
+            let fence = self.fences.entry(base).or_default();
+            let sender = id.and_then(sender_of).zip(epoch);
+            let obeys = sender.is_none_or(|(sender, epoch)| fence.admits(&sender, epoch));
+            let carried_out = obeys && device.carry_out(id, &body);
             self.trace.write(&TraceLine {
                 at_us: now_us(),
                 device: (*name).to_owned(),
@@ -120,7 +136,7 @@ impl Appliances {
                 state: device.report(),
             })?;
         }
-        Ok(vec![(base.to_owned(), device.report())])
+        Ok(vec![((*base).to_owned(), device.report())])
     }
 
     /// A device dies, and its bridge says so.
@@ -129,6 +145,15 @@ impl Appliances {
         let (topic, _) = devices.find(|(_, (name, _))| body["device"] == *name)?;
         self.unplugged.insert(topic);
         Some(availability(topic, "offline"))
+    }
+
+    /// A device is given power again, and its bridge says so.
+    fn plug_in(&mut self, body: &Value) -> Option<Report> {
+        let mut all = APPLIANCES.iter();
+        let (id, topic, kind) = all.find(|(id, ..)| body["device"] == *id)?;
+        self.unplugged.remove(topic);
+        self.devices.insert(topic, (id, Device::new(*kind)));
+        Some(availability(topic, "online"))
     }
 }
 
@@ -172,7 +197,9 @@ pub async fn run(
         tokio::select! {
             () = &mut stopped => break,
             Some((incoming, signature)) = inbox.recv() => {
-                let reports = appliances.take(&incoming.topic, &incoming.payload, id_of(&incoming))?;
+                let (id, epoch) = (property(&incoming, ID_PROPERTY), property(&incoming, EPOCH_PROPERTY));
+                let epoch = epoch.and_then(|epoch| epoch.parse().ok());
+                let reports = appliances.take(&incoming.topic, &incoming.payload, id, epoch)?;
                 signature.sign();
                 report(&mqtt, reports)?;
             }
@@ -187,7 +214,7 @@ fn subscriptions() -> Vec<Subscription> {
     APPLIANCES
         .iter()
         .flat_map(verbs)
-        .chain([DOOR_TOPIC.to_owned(), UNPLUG_TOPIC.to_owned()])
+        .chain([DOOR_TOPIC, UNPLUG_TOPIC, PLUG_IN_TOPIC].map(ToOwned::to_owned))
         .map(|filter| Subscription {
             filter,
             quality: QualityOfService::AtLeastOnce,
@@ -216,12 +243,15 @@ fn report(mqtt: &Mqtt, reports: Vec<Report>) -> Result<(), PublishError> {
     Ok(())
 }
 
-fn id_of(incoming: &Incoming) -> Option<&str> {
-    incoming
-        .user_properties
-        .iter()
-        .find(|(key, _)| key == ID_PROPERTY)
-        .map(|(_, id)| id.as_str())
+/// Who sent a command, by its id: what stands before the last slash.
+fn sender_of(id: &str) -> Option<EntityId> {
+    EntityId::new(id.rsplit_once('/')?.0).ok()
+}
+
+fn property<'a>(incoming: &'a Incoming, wanted: &str) -> Option<&'a str> {
+    let mut properties = incoming.user_properties.iter();
+    let found = properties.find(|(name, _)| name == wanted);
+    found.map(|(_, value)| value.as_str())
 }
 
 #[cfg(test)]
@@ -239,6 +269,7 @@ mod tests {
                 "zigbee2mqtt/bedroom/lamp/set",
                 br#"{"state":"ON"}"#,
                 Some("a/0.1.0"),
+                Some(2),
             )
             .unwrap();
 
@@ -269,7 +300,12 @@ mod tests {
         let mut appliances = Appliances::new(PhysicalTrace::open(&path).unwrap());
 
         let reports = appliances
-            .take("zigbee2mqtt/bedroom/hue_go/get", br#"{"state":""}"#, None)
+            .take(
+                "zigbee2mqtt/bedroom/hue_go/get",
+                br#"{"state":""}"#,
+                None,
+                None,
+            )
             .unwrap();
 
         let shown = json!({ "state": "OFF", "brightness": 110 });
@@ -283,16 +319,54 @@ mod tests {
         let path = directory.path().join("physical.jsonl");
         let mut appliances = Appliances::new(PhysicalTrace::open(&path).unwrap());
 
-        let dies = appliances.take(UNPLUG_TOPIC, br#"{"device":"hue-lamp"}"#, None);
+        let dies = appliances.take(UNPLUG_TOPIC, br#"{"device":"hue-lamp"}"#, None, None);
         let offline = availability("zigbee2mqtt/bedroom/lamp", "offline");
         assert_eq!(dies.unwrap(), [offline]);
 
         for verb in ["set", "get"] {
             let topic = format!("zigbee2mqtt/bedroom/lamp/{verb}");
-            let reports = appliances.take(&topic, br#"{"state":"ON"}"#, Some("a/0.1.0"));
+            let reports = appliances.take(&topic, br#"{"state":"ON"}"#, Some("a/0.1.0"), None);
             assert_eq!(reports.unwrap(), []);
         }
         assert_eq!(PhysicalTrace::read(&path).unwrap(), []);
+    }
+
+    #[test]
+    fn a_device_that_is_plugged_in_again_is_as_it_came_and_its_bridge_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("physical.jsonl");
+        let mut appliances = Appliances::new(PhysicalTrace::open(&path).unwrap());
+        let topic = "zigbee2mqtt/bedroom/lamp";
+        let on = br#"{"state":"ON"}"#;
+        let device = br#"{"device":"hue-lamp"}"#;
+
+        appliances
+            .take(&format!("{topic}/set"), on, None, None)
+            .unwrap();
+        appliances.take(UNPLUG_TOPIC, device, None, None).unwrap();
+        let back = appliances.take(PLUG_IN_TOPIC, device, None, None);
+        assert_eq!(back.unwrap(), [availability(topic, "online")]);
+        let reports = appliances.take(&format!("{topic}/get"), b"", None, None);
+        let shown = json!({ "state": "OFF", "brightness": 110 });
+        assert_eq!(reports.unwrap(), [(topic.to_owned(), shown)]);
+    }
+
+    #[test]
+    fn a_sender_that_was_replaced_is_not_obeyed_and_the_trace_shows_its_try() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("physical.jsonl");
+        let mut appliances = Appliances::new(PhysicalTrace::open(&path).unwrap());
+        let mut told = |word: &str, epoch| {
+            let command = json!({ "state": word }).to_string();
+            let topic = "zigbee2mqtt/bedroom/lamp/set";
+            appliances.take(topic, command.as_bytes(), Some("a/0.1.0"), Some(epoch))
+        };
+        told("ON", 4).unwrap();
+        told("OFF", 3).unwrap();
+        told("OFF", 5).unwrap();
+        let traced = PhysicalTrace::read(&path).unwrap();
+        let carried_out: Vec<bool> = traced.iter().map(|line| line.carried_out).collect();
+        assert_eq!(carried_out, [true, false, true]);
     }
 
     #[test]
@@ -302,7 +376,7 @@ mod tests {
         let mut appliances = Appliances::new(PhysicalTrace::open(&path).unwrap());
 
         let reports = appliances
-            .take(DOOR_TOPIC, br#"{"contact":false}"#, None)
+            .take(DOOR_TOPIC, br#"{"contact":false}"#, None, None)
             .unwrap();
 
         assert_eq!(

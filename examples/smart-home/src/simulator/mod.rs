@@ -33,6 +33,10 @@ pub const PUMP_TOPIC: &str = "pump/bedroom";
 /// does nothing and says nothing; its bridge notices, and says so.
 pub const UNPLUG_TOPIC: &str = "simulator/unplug";
 
+/// Where a device is plugged in again: `{ "device": "hue-lamp" }`. It is as it came from the factory, and
+/// its bridge says that it is back.
+pub const PLUG_IN_TOPIC: &str = "simulator/plug-in";
+
 /// The door contact, which is played from the recording, and by which the WeMo sensor knows that
 /// somebody is in the hall.
 pub const DOOR_TOPIC: &str = "zigbee2mqtt/0x0017880100fa1006";
