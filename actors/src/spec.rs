@@ -1,11 +1,12 @@
 //! What a host must know to run one element: the part of the topology that concerns it, and how to
 //! reach broker and store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::{Appliance, Binding, Durability, Element, Topology};
+use lamplighter_policies::notification::Neighbourhood;
 use lamplighter_policies::recovery::candidates;
 use lamplighter_policies::state_saving::Timing;
 use lamplighter_runtime::message_pack::{self, MessagePackError};
@@ -40,6 +41,10 @@ pub struct ElementSpec {
     pub allow_inject: bool,
     /// What admits an element to those that it calls; empty where nothing runs.
     pub calls_token: String,
+    /// Who is around it.
+    pub around: Neighbourhood,
+    /// Those of its prerequisites that are elements.
+    pub follows: BTreeSet<EntityId>,
 }
 
 /// How to reach the broker.
@@ -120,6 +125,12 @@ impl ElementSpec {
             skew_max: topology.detection.skew_max,
             allow_inject,
             calls_token: String::new(),
+            follows: topology
+                .prerequisites(id)
+                .filter(|entity| topology.elements.contains_key(*entity))
+                .cloned()
+                .collect(),
+            around: Neighbourhood::of(topology, id),
         })
     }
 

@@ -2,6 +2,7 @@
 
 mod bench;
 mod calls;
+mod reconfiguring;
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::author::{
-    Answer, Call, CallError, CallId, Callable, Element, Output, Timestamp, answer_of,
+    Answer, Call, CallError, CallId, Callable, Change, Element, Output, Timestamp, answer_of,
 };
 use crate::encoding::{self, Encoded};
 use crate::instance::{self, Hosted, Instance, SavedFields};
@@ -188,6 +189,12 @@ impl<E: Element> TestElement<E> {
         let source = EntityId::new(source).expect("the source of a test event is an id");
         let payload = Encoded::of(event).expect("the event encodes").into_bytes();
         self.bench.give(source, expires_at, payload);
+    }
+
+    /// Tells it of a change among those that it depends on, as in production when one of them fails or is
+    /// back. What it knows already is not told again.
+    pub fn reconfigured(&mut self, change: &Change) {
+        self.bench.reconfigured(change);
     }
 
     /// Lets time pass; timers fire at their instants, in order.

@@ -224,7 +224,7 @@ impl World {
             Effect::Send { envelopes, .. } => self.deliver_downstream(envelopes),
             Effect::GiveUp { cause, .. } => panic!("gave up: {cause}"),
             Effect::Ready { .. } | Effect::Mended { .. } => {}
-            Effect::Reroute(_) | Effect::ShowReconfiguration(_) | Effect::ShowRestored => {}
+            Effect::Reroute(_) | Effect::ShowReconfiguration { .. } | Effect::ShowRestored => {}
             unexpected @ (Effect::Release { .. }
             | Effect::Actuate { .. }
             | Effect::Compare { .. }

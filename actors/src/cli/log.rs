@@ -134,16 +134,7 @@ impl Entry {
                 "lost from {} on, lineage {} from here: {}",
                 lost.from, lost.lineage, lost.reason
             ),
-            Record::Reconfigured(table) => {
-                let one = |(of, served): (&EntityId, &Served)| match served {
-                    Served::By(by) => format!("{by} serves in the place of {of}"),
-                    Served::Nobody => format!("nobody serves in the place of {of}"),
-                };
-                let failed = table.application_failed.iter();
-                let failed = failed.map(|reason| format!("the application failed: {reason}"));
-                let all: Vec<_> = table.served.iter().map(one).chain(failed).collect();
-                format!("reconfigured (epoch {}) {}", table.epoch, all.join(", "))
-            }
+            Record::Reconfigured(table) => told(table),
         };
         format!("{} {} {what}\n", self.index, utc(self.logged_at))
     }
@@ -218,6 +209,21 @@ impl Entry {
     }
 }
 
+/// Who serves in whose place and how others are, in one line.
+fn told(table: &Reconfiguration) -> String {
+    let one = |(of, served): (&EntityId, &Served)| match served {
+        Served::By(by) => format!("{by} serves in the place of {of}"),
+        Served::Nobody => format!("nobody serves in the place of {of}"),
+    };
+    let failed = table.application_failed.iter();
+    let failed = failed.map(|reason| format!("the application failed: {reason}"));
+    let peers = table.peers.peers.iter();
+    let peers = peers.map(|(entity, view)| format!("{entity} is {}", view.state()));
+    let served = table.served.iter().map(one);
+    let all: Vec<_> = served.chain(failed).chain(peers).collect();
+    format!("reconfigured (epoch {}) {}", table.epoch, all.join(", "))
+}
+
 /// Who serves in whose place, for programs.
 fn reconfigured(table: &Reconfiguration) -> Value {
     let by = |served: &Served| match served {
@@ -231,6 +237,9 @@ fn reconfigured(table: &Reconfiguration) -> Value {
         "epoch": table.epoch,
         "served_by": places.collect::<serde_json::Map<_, _>>(),
         "application_failed": table.application_failed,
+        "entities": table.peers.peers.iter().map(|(entity, view)| {
+            (entity.to_string(), json!(view.state().to_string()))
+        }).collect::<serde_json::Map<_, _>>(),
     })
 }
 

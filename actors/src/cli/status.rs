@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
+use lamplighter_policies::notification::EntityState;
 use lamplighter_policies::physical_world::Position;
 use lamplighter_policies::protocol::control::{
     ElementState, Failure, ManagerStanding, PlacedStatus, RepairPhases, ServerState, ServerStatus,
@@ -65,6 +66,7 @@ fn as_table(servers: &[ServerStatus], elements: &[PlacedStatus], now: WallClock)
         [
             "ELEMENT",
             "STATE",
+            "SERVES",
             "SERVER",
             "PID",
             "EPOCH",
@@ -83,6 +85,7 @@ fn as_table(servers: &[ServerStatus], elements: &[PlacedStatus], now: WallClock)
         rows.push([
             status.element.to_string(),
             state(&status.state).to_owned(),
+            or_dash(report.map(|report| report.effective.to_string())),
             server.to_string(),
             or_dash(status.pid.map(|pid| pid.to_string())),
             status.epoch.to_string(),
@@ -114,7 +117,8 @@ fn as_table(servers: &[ServerStatus], elements: &[PlacedStatus], now: WallClock)
             .map(|failure| last_failure(failure, now));
         let unknown = report.into_iter().flat_map(|report| &report.unknown);
         let unknown = unknown.map(|command| unknown_command(&status.element, command));
-        let notes = [reason, trouble.map(str::to_owned), failure];
+        let effective = report.and_then(effective);
+        let notes = [reason, effective, trouble.map(str::to_owned), failure];
         let saving = report.into_iter().flat_map(saving);
         for note in notes.into_iter().flatten().chain(saving).chain(unknown) {
             line(&note).expect("writing to a string cannot fail");
@@ -221,6 +225,16 @@ fn certificate_line(status: &ServerStatus, now: WallClock) -> Option<String> {
              and copy identity.pem over that of its agent, which takes it up without a restart"
         )
     })
+}
+
+/// How an element serves others, and why, if not as it should.
+fn effective(report: &ElementReport) -> Option<String> {
+    let because = report.because.iter();
+    let because: Vec<_> = because
+        .map(|(entity, state)| format!("{entity} is {state}"))
+        .collect();
+    let effective = &report.effective;
+    (*effective != EntityState::Up).then(|| format!("{effective}: {}", because.join(", ")))
 }
 
 /// A command that a person has to judge, and how.
@@ -332,6 +346,8 @@ fn as_json(
                 "pid": status.pid,
                 "epoch": status.epoch,
                 "restarts": status.restarts,
+                "serves": report.map(|report| report.effective.to_string()),
+                "because": report.and_then(effective),
                 "log_length": report.map(|report| report.head - report.checkpoint),
                 "checkpoint_age_ms": age.map(milliseconds),
                 "report": status.report,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::Appliance;
+use lamplighter_policies::protocol::appliances::Reconfiguration;
 use lamplighter_policies::protocol::cell::{Cause, DeviceWord, Input};
 use lamplighter_runtime::broker::BrokerAddress;
 use lamplighter_runtime::clock;
@@ -88,18 +89,21 @@ pub(super) fn start_adapters(
     Ok(())
 }
 
-/// What a cell hears first that is made anew: its connection outlives it and tells only of what is new.
-pub(super) fn known(mqtt: Option<&Mqtt>) -> Vec<Input> {
+/// What a cell hears first: how those around it are, and, if it is made anew, that it is connected. Its
+/// connection outlives it and tells only of what is new.
+pub(super) fn known(mqtt: Option<&Mqtt>, present: Option<&Reconfiguration>) -> Vec<Input> {
     let state = mqtt.map(|mqtt| mqtt.state().borrow().clone());
-    match state {
-        Some(ConnectionState::Connected { .. }) => vec![Input::Connected],
+    let connected = match state {
+        Some(ConnectionState::Connected { .. }) => Some(Input::Connected),
         Some(
             ConnectionState::Connecting { .. }
             | ConnectionState::TakenOver
             | ConnectionState::Stopped,
         )
-        | None => Vec::new(),
-    }
+        | None => None,
+    };
+    let present = present.cloned().map(Input::Reconfigured);
+    present.into_iter().chain(connected).collect()
 }
 
 /// Tells the cell of every new connection.
@@ -202,10 +206,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_cell_that_is_made_anew_hears_that_its_connection_stands() {
-        assert_eq!(known(None), []);
+        assert_eq!(known(None, None), []);
         let mqtt = connected().await;
-        assert_eq!(known(Some(&mqtt)), [Input::Connected]);
+        assert_eq!(known(Some(&mqtt), None), [Input::Connected]);
         mqtt.disconnect(Duration::from_secs(1)).await;
-        assert_eq!(known(Some(&mqtt)), []);
+        assert_eq!(known(Some(&mqtt), None), []);
     }
 }

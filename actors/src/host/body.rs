@@ -7,6 +7,7 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
+use lamplighter_policies::protocol::configurator;
 use lamplighter_policies::protocol::messages::FromHost;
 use lamplighter_policies::recovery::Question;
 use lamplighter_policies::time::Monotonic;
@@ -24,6 +25,7 @@ use super::reception::{Door, Receipts};
 use super::watchdog::Progress;
 use crate::instance::{Hosted, SavedFields};
 use crate::network::Network;
+use crate::shell::Role;
 use crate::spec::ElementSpec;
 
 /// What outlives one incarnation of the cell in this process.
@@ -45,6 +47,8 @@ pub(super) struct Body {
     pub(super) mqtt: Option<Mqtt>,
     /// Its connections for calls, once its epoch is known.
     pub(super) direct: Option<Direct>,
+    /// Its configurator, once that has started.
+    pub(super) configurator: Option<Role<configurator::Input>>,
     /// What is wrong with the store at present, if anything.
     pub(super) trouble: Option<String>,
     /// How long the last checkpoint took.

@@ -97,7 +97,7 @@ pub(crate) fn reconfiguration(
     saved: &Saved,
 ) -> Result<Reconfiguration, String> {
     let (_, restored) = saved::decoded(element, saved)?;
-    let mut table = *restored.meta.reconfiguration;
+    let mut table = restored.meta.reconfiguration.table;
     let records = restored.log.iter().flat_map(|batch| &batch.records);
     for record in records {
         if let Record::Reconfigured(newer) = record {
@@ -194,7 +194,7 @@ impl Folding {
             | Effect::Report { .. }
             | Effect::Mended { .. }
             | Effect::Reroute(_)
-            | Effect::ShowReconfiguration(_)
+            | Effect::ShowReconfiguration { .. }
             | Effect::Stop
             | Effect::Prove
             | Effect::Flush

@@ -20,6 +20,7 @@ use lamplighter_policies::protocol::cell::{
 use lamplighter_policies::state_saving::{Properties, Timing};
 use lamplighter_runtime::transport::mqtt::{QualityOfService, Subscription};
 
+use super::configuring::neighbours;
 use super::words::Words;
 use crate::encoding::variant_prefix;
 use crate::spec::ElementSpec;
@@ -148,6 +149,8 @@ impl Links {
                 Timing::Optimistic => Some(element.lag),
                 Timing::Pessimistic => None,
             },
+            around: spec.around.clone(),
+            neighbours: neighbours(spec),
             ..CellSettings::new(spec.id.clone())
         }
     }

@@ -7,6 +7,7 @@ mod actuating;
 mod adapters;
 mod bindings;
 mod body;
+mod configuring;
 #[cfg(test)]
 mod deaf_broker;
 mod direct;
@@ -34,7 +35,9 @@ use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::Durability;
+use lamplighter_policies::protocol::appliances::Reconfiguration;
 use lamplighter_policies::protocol::cell::Input;
+use lamplighter_policies::protocol::configurator;
 use lamplighter_policies::protocol::messages::{FromHost, Judgement, PROTOCOL_VERSION, ToHost};
 use lamplighter_policies::time::Monotonic;
 use lamplighter_runtime::clock::{self, Clock};
@@ -55,6 +58,7 @@ pub(crate) use self::folding::{explanation, folded, reconfiguration};
 use self::links::Links;
 use self::reception::Receipts;
 use self::starting::start_cell;
+use self::stores::{Stores, keep, known};
 use self::watchdog::Progress;
 use crate::app::Kind;
 use crate::author::StartDevice;
@@ -62,7 +66,7 @@ use crate::encoding::Encoded;
 use crate::instance::Hosted;
 use crate::network::Network;
 use crate::shell::Role;
-use crate::spec::{ElementSpec, StoreAccess};
+use crate::spec::ElementSpec;
 
 /// How long elements may take for their last checkpoint when the agent is gone.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
@@ -91,6 +95,7 @@ pub(crate) async fn run(
         elements: BTreeMap::new(),
         callees: Callees::default(),
         preparing: BTreeSet::new(),
+        present: BTreeMap::new(),
         prepared,
         ended,
     };
@@ -116,6 +121,7 @@ pub(crate) async fn run(
             Some(over) = endings.recv() => {
                 if let Some(element) = host.elements.remove(&over) {
                     element.role.stop();
+                    element.configurator.stop();
                 }
                 if host.elements.is_empty() {
                     break;
@@ -166,32 +172,16 @@ struct Host<'a> {
     callees: Callees,
     /// Elements whose store is being reached.
     preparing: BTreeSet<EntityId>,
+    /// How those around these are, as far as it is told already.
+    present: BTreeMap<EntityId, Reconfiguration>,
     prepared: mpsc::UnboundedSender<Prepared>,
     ended: mpsc::UnboundedSender<EntityId>,
-}
-
-/// The stores that this process is connected to, each once, with what is known of their clocks.
-type Stores = Rc<RefCell<Vec<(StoreAccess, AnyStore, Clock)>>>;
-
-fn known(stores: &Stores, access: &StoreAccess) -> Option<(AnyStore, Clock)> {
-    let stores = stores.borrow();
-    let found = stores.iter().find(|(known, ..)| known == access);
-    found.map(|(_, store, clock)| (store.clone(), clock.clone()))
-}
-
-/// Keeps a store, unless one of the same access was kept meanwhile, which it returns.
-fn keep(stores: &Stores, spec: &ElementSpec, store: AnyStore) -> (AnyStore, Clock) {
-    known(stores, &spec.store).unwrap_or_else(|| {
-        let clock = Clock::of_store(spec.skew_max);
-        let kept = (spec.store.clone(), store.clone(), clock.clone());
-        stores.borrow_mut().push(kept);
-        (store, clock)
-    })
 }
 
 /// An element that lives in this process.
 struct Running {
     role: Role<Input>,
+    configurator: Role<configurator::Input>,
     body: Rc<RefCell<Body>>,
     allow_inject: bool,
     handler_within: Duration,
@@ -236,10 +226,9 @@ impl Host<'_> {
             ToHost::Reconfigure {
                 element,
                 reconfiguration,
-            } => match self.elements.get(&element) {
-                Some(running) => running.role.tell(Input::Reconfigured(reconfiguration)),
-                None => tracing::debug!(%element, "it is told again when it is ready"),
-            },
+            } => self.reconfigure(element, reconfiguration),
+            ToHost::Between(message) => self.heard(message),
+            ToHost::Digest(digest) => self.digested(&digest),
             ToHost::Panic { element } => match self.elements.get(&element) {
                 Some(running) if running.allow_inject => {
                     running.body.borrow_mut().hosted.panic_next();
@@ -372,6 +361,7 @@ impl Host<'_> {
     }
 
     fn assign(&mut self, id: &EntityId, prepared: Prepared) -> Result<(), String> {
+        let present = self.present.remove(id);
         let Prepared {
             spec,
             epoch_floor,
@@ -423,8 +413,11 @@ impl Host<'_> {
             network: self.place.network.clone(),
             known_adapters: Rc::clone(&self.adapters),
         };
-        let role = start_cell(&body, &around, resume_awaited);
+        let role = start_cell(&body, &around, resume_awaited, present);
+        let configurator = configuring::start(&role, &body, &around);
+        body.borrow_mut().configurator = Some(configurator.clone());
         if let Err(cause) = bindings::open(&role, &body, &around, kind) {
+            configurator.stop();
             role.stop();
             return Err(cause);
         }
@@ -433,6 +426,7 @@ impl Host<'_> {
             id.clone(),
             Running {
                 role,
+                configurator,
                 body,
                 allow_inject,
                 handler_within,
@@ -467,6 +461,7 @@ fn new_body(
         proven_at: None,
         mqtt: None,
         direct: None,
+        configurator: None,
         trouble: None,
         checkpoint_took: None,
         assigned_at,

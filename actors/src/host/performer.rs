@@ -6,7 +6,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use lamplighter_policies::ids::EntityId;
+use lamplighter_policies::protocol::appliances::Reconfiguration;
 use lamplighter_policies::protocol::cell::{Cell, Effect, Input, Task};
+use lamplighter_policies::protocol::configurator;
 use lamplighter_policies::protocol::messages::{
     ElementReport, Envelope, FromHost, Link, StartPhases,
 };
@@ -203,6 +205,19 @@ impl Performer {
         });
     }
 
+    /// Tells the configurator what is in force. One that has not started yet asks for it when it does.
+    fn show_applied(&self, version: u64, reconfiguration: Reconfiguration) {
+        let body = self.body.borrow();
+        let incarnation = body.fence.as_ref().map_or(0, |fence| fence.epoch);
+        if let Some(configurator) = &body.configurator {
+            configurator.tell(configurator::Input::Applied {
+                incarnation,
+                version,
+                reconfiguration,
+            });
+        }
+    }
+
     fn tell_agent(&self, message: FromHost) {
         if !self.around.agent.send(message) {
             tracing::warn!(element = %self.id(), "the agent is not there to be told");
@@ -255,12 +270,10 @@ impl Perform for Performer {
                 });
             }
             Effect::Reroute(table) => self.reroute(&table),
-            Effect::ShowReconfiguration(reconfiguration) => {
-                self.tell_agent(FromHost::Reconfigured {
-                    element: self.id().clone(),
-                    reconfiguration,
-                });
-            }
+            Effect::ShowReconfiguration {
+                version,
+                reconfiguration,
+            } => self.show_applied(version, reconfiguration),
             Effect::ShowRestored => self.tell_agent(FromHost::Restored {
                 element: self.id().clone(),
                 epoch: self.fence().epoch,

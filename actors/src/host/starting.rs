@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use lamplighter_policies::protocol::appliances::Reconfiguration;
 use lamplighter_policies::protocol::cell::{Cell, CellSettings, Input};
 
 use super::body::{Body, Surroundings};
@@ -15,6 +16,7 @@ pub(super) fn start_cell(
     body: &Rc<RefCell<Body>>,
     around: &Surroundings,
     resume_awaited: bool,
+    present: Option<Reconfiguration>,
 ) -> Role<Input> {
     let settings = CellSettings {
         resume_awaited,
@@ -31,7 +33,7 @@ pub(super) fn start_cell(
         Incarnation {
             machine: Cell::new(settings.clone()),
             performer,
-            first: bindings::known(body.borrow().mqtt.as_ref()),
+            first: bindings::known(body.borrow().mqtt.as_ref(), present.as_ref()),
         }
     };
     let escalate = move |escalated: Escalated| {

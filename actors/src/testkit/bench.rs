@@ -14,7 +14,8 @@ use lamplighter_policies::state_saving::{Batch, CallId, CallOutcome};
 use lamplighter_policies::time::{Monotonic, Now, WallClock};
 
 use super::calls::{Heard, Links};
-use crate::author::Element;
+use super::reconfiguring::Prerequisites;
+use crate::author::{Change, Element};
 use crate::instance::{Hosted, Instance, SavedFields, Serve};
 
 /// The saved state, in memory, and everything that was ever logged.
@@ -29,6 +30,7 @@ pub(super) struct Memory {
     /// How often it is checkpointed, from the next start on.
     pub(super) policy: CheckpointPolicy,
     links: Links,
+    prerequisites: Prerequisites,
 }
 
 /// An output as the handler emitted it.
@@ -127,6 +129,12 @@ impl<E: Element> Bench<E> {
             identified: false,
         };
         self.inputs.push_back(Input::Sensed(sensed));
+        self.run();
+    }
+
+    pub(super) fn reconfigured(&mut self, change: &Change) {
+        let told = self.store.prerequisites.changed(&mut self.cell, change);
+        self.inputs.push_back(told);
         self.run();
     }
 
@@ -260,7 +268,7 @@ impl<E: Element> Bench<E> {
             | Effect::ShowRestored
             | Effect::Mended { .. }
             | Effect::Reroute(_)
-            | Effect::ShowReconfiguration(_)
+            | Effect::ShowReconfiguration { .. }
             | Effect::Stop
             | Effect::Prove
             | Effect::Flush
@@ -381,6 +389,7 @@ impl<E: Element> Bench<E> {
 fn cell(id: &EntityId, store: &Memory) -> Cell {
     let mut cell = Cell::new(settings(id, store));
     store.links.tell(&mut cell);
+    store.prerequisites.tell(&mut cell);
     cell
 }
 

@@ -157,3 +157,42 @@ fn the_instance_after_a_panic_handles_the_event() {
     counter.event("button", Input::Press);
     assert_eq!(counter.emitted(COUNT), [2]);
 }
+
+#[derive(Serialize, Deserialize, Default)]
+#[serde(default)]
+struct Cautious {
+    dim: bool,
+    changes: u64,
+}
+
+impl Element for Cautious {
+    type Event = Input;
+
+    fn handle(&mut self, _: Event<Input>, _: &mut Context<Self>) -> Outcome {
+        Ok(())
+    }
+
+    fn reconfigured(&mut self, change: &Change, ctx: &mut Context<Self>) -> Outcome {
+        self.changes += 1;
+        self.dim = matches!(change, Change::Failed { .. });
+        ctx.emit(COUNT, self.changes);
+        Ok(())
+    }
+}
+
+#[test]
+fn an_element_is_told_of_what_it_depends_on_once_for_each_change_and_remembers_it() {
+    let mut cautious = TestElement::<Cautious>::new();
+    let failed = Change::Failed {
+        output: "Hall sensor".into(),
+    };
+    cautious.reconfigured(&failed);
+    cautious.reconfigured(&failed);
+    cautious.crash();
+    assert!(cautious.state().dim);
+    let output = "Hall sensor".into();
+    cautious.reconfigured(&Change::Recovered { output });
+    cautious.check_replay();
+    assert!(!cautious.state().dim);
+    assert_eq!(cautious.emitted(COUNT), [1, 2]);
+}

@@ -9,5 +9,5 @@ mod table;
 pub use effective::{Need, Neighbourhood};
 pub use notice::{EntityState, Notice, NoticeDecision};
 pub use outbox::{LatestOnly, SAY_AGAIN_MAX, SAY_AGAIN_MIN};
-pub use reconfiguration::{BetweenElements, Said};
+pub use reconfiguration::{BetweenElements, Newest, Said};
 pub use table::{PeerView, Situation, Table, Told};

@@ -1,5 +1,7 @@
 //! What the global manager tells of one entity (paper, 4.2.3, *failure notification*).
 
+use core::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::EntityId;
@@ -22,6 +24,20 @@ pub enum EntityState {
     Suspended,
     /// It does nothing until somebody around it is back: all its neighbours failed.
     Stopped,
+}
+
+impl fmt::Display for EntityState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Up => f.write_str("up"),
+            Self::Failed => f.write_str("failed"),
+            Self::Recovering => f.write_str("recovering"),
+            Self::Replaced(by) => write!(f, "replaced by {by}"),
+            Self::Degraded => f.write_str("degraded"),
+            Self::Suspended => f.write_str("suspended"),
+            Self::Stopped => f.write_str("stopped"),
+        }
+    }
 }
 
 /// What those who depend on a failed entity are to do.

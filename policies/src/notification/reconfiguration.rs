@@ -5,8 +5,31 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Situation;
+use super::{Situation, Told};
 use crate::ids::EntityId;
+
+/// What the global manager last decided about an entity, in short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Newest {
+    /// Under which term.
+    pub term: u64,
+    /// The number of the change.
+    pub epoch: u64,
+    /// Whether the entity is up by it.
+    pub is_up: bool,
+}
+
+impl Newest {
+    /// Whether one who knows `known` of the entity must hear of it. That one of which nothing is known is
+    /// up is supposed anyhow.
+    #[must_use]
+    pub fn is_news_beside(&self, known: Option<&Told>) -> bool {
+        match known {
+            Some(known) => (known.term, known.epoch) < (self.term, self.epoch),
+            None => !self.is_up,
+        }
+    }
+}
 
 /// One message from the configurator of an element to that of another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

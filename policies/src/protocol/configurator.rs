@@ -15,7 +15,7 @@ use super::appliances::Reconfiguration;
 use crate::ids::EntityId;
 use crate::machine::Machine;
 use crate::notification::{
-    BetweenElements, EntityState, LatestOnly, Neighbourhood, Said, Situation, Table,
+    BetweenElements, EntityState, LatestOnly, Neighbourhood, Newest, Said, Situation, Table,
 };
 use crate::time::{Monotonic, Now};
 
@@ -40,8 +40,8 @@ pub enum Input {
         /// All that is in force.
         reconfiguration: Reconfiguration,
     },
-    /// The newest term and epoch of each entity of which the manager ever told anybody something.
-    Digested(BTreeMap<EntityId, (u64, u64)>),
+    /// What is the newest of entities of which the manager told somebody something.
+    Digested(BTreeMap<EntityId, Newest>),
 }
 
 /// What a configurator asks for.
@@ -170,9 +170,12 @@ impl Configurator {
             self.heard.covers(&said) || applied.is_some_and(|applied| applied.covers(&said));
         let before = applied.and_then(|applied| applied.peers.get(&prerequisite));
         let never_spoke = before.is_none_or(|view| view.own.is_none());
-        // That one of whom nothing was known is up is what was supposed anyhow.
-        let changes_nothing =
-            applied.is_some() && never_spoke && situation.state == EntityState::Up;
+        // That one of whom nothing was known is up is what was supposed anyhow, unless something else is
+        // on its way to the log.
+        let changes_nothing = applied.is_some()
+            && never_spoke
+            && !self.to_acknowledge.contains_key(&prerequisite)
+            && situation.state == EntityState::Up;
         if is_known || changes_nothing {
             self.heard.join(&said);
             return effects.push(self.acknowledgement(prerequisite, &situation));
@@ -247,16 +250,14 @@ impl Configurator {
     }
 
     /// What the manager told somebody and this element does not know.
-    fn digested(&self, digest: &BTreeMap<EntityId, (u64, u64)>, effects: &mut Vec<Effect>) {
+    fn digested(&self, digest: &BTreeMap<EntityId, Newest>, effects: &mut Vec<Effect>) {
         let Some(applied) = &self.applied else { return };
         let around = &self.settings.around;
         let lacks = |entity: &&EntityId| {
             let known = applied.peers.peers.get(*entity);
             let known = known.and_then(|view| view.told.as_ref());
-            let known = known.map(|told| (told.term, told.epoch));
-            digest
-                .get(*entity)
-                .is_some_and(|newest| known < Some(*newest))
+            let newest = digest.get(*entity);
+            newest.is_some_and(|newest| newest.is_news_beside(known))
         };
         let neighbours = self.settings.follows.iter().chain(&around.dependents);
         let lacking: BTreeSet<EntityId> = neighbours.filter(lacks).cloned().collect();

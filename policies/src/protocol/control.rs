@@ -5,6 +5,7 @@
 //! harm, and an agent that comes back tells everything by registering again.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -17,6 +18,7 @@ pub use super::questions::{Answer, Ask, ManagerStanding};
 use crate::detection::{ApplianceVerdict, ApplianceWatch, BridgeVerdict, MonitorOrder, Noticed};
 use crate::ids::EntityId;
 use crate::model::Isolation;
+use crate::notification::{BetweenElements, Newest};
 use crate::restart::RestartPolicy;
 use crate::time::WallClock;
 
@@ -139,11 +141,11 @@ pub enum ToAgent {
         #[serde(with = "serde_bytes")]
         access: Vec<u8>,
     },
-    /// Who serves in the places of the appliances of an element.
+    /// Who serves in the places of the appliances of an element, or how those around it are.
     Reconfigure {
         /// Which element.
         element: EntityId,
-        /// Who.
+        /// Who, and how.
         reconfiguration: Reconfiguration,
     },
     /// Observe other servers.
@@ -166,6 +168,10 @@ pub enum ToAgent {
         /// Which element.
         element: EntityId,
     },
+    /// The configurator of an element elsewhere says something to that of one of the agent's.
+    Between(BetweenElements),
+    /// What is the newest of entities of which the manager told somebody something.
+    Digest(BTreeMap<EntityId, Newest>),
 }
 
 /// What is done about a failed element.
@@ -235,12 +241,12 @@ pub enum FromAgent {
         /// What.
         verdict: BridgeVerdict,
     },
-    /// Who serves in the places of an element's appliances, as its log has it; said again before each
-    /// registration.
+    /// Who serves in the places of an element's appliances, and how those around it are, as its log has
+    /// it; said again before each registration.
     Reconfigured {
         /// Which element.
         element: EntityId,
-        /// Who.
+        /// Who, and how.
         reconfiguration: Reconfiguration,
     },
     /// Where the agent hears heartbeats, and as what it sends its own; said again after each
@@ -260,6 +266,15 @@ pub enum FromAgent {
         element: EntityId,
         /// What happened, for people.
         cause: String,
+    },
+    /// The configurator of one of the agent's elements says something to that of one elsewhere.
+    Between(BetweenElements),
+    /// An element does not know the manager's newest word about these.
+    Lacking {
+        /// Which element.
+        element: EntityId,
+        /// Which entities, all of them around it.
+        entities: Vec<EntityId>,
     },
 }
 

@@ -15,6 +15,8 @@ use appliances::Appliances;
 use callees::Callees;
 use journal::Journal;
 use ledger::Ledger;
+use notifying::Notifying;
+pub use notifying::{DIGEST_INTERVAL, QUICK_REPAIR};
 use recovering::Recovery;
 use servers::{Standing, Standings};
 use suspecting::Suspecting;
@@ -34,6 +36,7 @@ mod input;
 pub mod journal;
 pub mod ledger;
 mod moving;
+mod notifying;
 mod placing;
 mod recovering;
 mod restoring;
@@ -77,6 +80,7 @@ pub struct GlobalManager {
     appliances: Appliances,
     standings: Standings,
     suspecting: Suspecting,
+    notifying: Notifying,
 }
 
 /// The agent of a server, while connected.
@@ -149,6 +153,7 @@ impl GlobalManager {
                 .map(|server| (server.clone(), Standing::default()))
                 .collect(),
             suspecting: Suspecting::new(topology),
+            notifying: Notifying::new(topology),
         }
     }
 
@@ -202,6 +207,7 @@ impl GlobalManager {
         match told {
             FromAgent::Registered { hosted } => {
                 self.registered(now, &server, connection, hosted, effects);
+                self.notify_elements_of(now, &server);
             }
             FromAgent::Suspected {
                 element,
@@ -239,9 +245,14 @@ impl GlobalManager {
                 incarnation,
             } => self.beats(&server, address, incarnation, effects),
             FromAgent::Noticed(noticed) => self.noticed(now, &server, noticed, effects),
+            FromAgent::Between(message) => self.pass_on(message, effects),
+            FromAgent::Lacking { element, entities } => self.lacking(now, &element, &entities),
             told @ (FromAgent::Judged { .. }
             | FromAgent::JudgedBridge { .. }
-            | FromAgent::Reconfigured { .. }) => self.told_of_appliances(told, effects),
+            | FromAgent::Reconfigured { .. }) => {
+                self.shown(now, &told);
+                self.told_of_appliances(told, effects);
+            }
         }
     }
 
@@ -341,6 +352,7 @@ impl GlobalManager {
             Input::JournalDelayed { reason } => self.journal.delayed(reason),
             Input::Folded { upto } => self.journal.folded_upto(upto),
         }
+        self.notify(now, effects);
     }
 
     /// What was decided goes to the journal, and what may leave leaves.
@@ -375,6 +387,7 @@ impl Machine for GlobalManager {
             .chain(self.suspecting.next_deadline())
             .chain(self.journal.next_deadline())
             .chain(self.recovery_deadline())
+            .chain(self.notifying.next_deadline())
             .min()
     }
 
@@ -393,6 +406,7 @@ impl GlobalManager {
         self.end_amnesty(now, effects);
         self.plan_further(now, effects);
         self.release_further(now, effects);
+        self.notify(now, effects);
         if self
             .stopping
             .as_ref()

@@ -3,6 +3,7 @@
 //! [`Link`] goes between elements, over a binding; [`ToHost`] and [`FromHost`] go between a fog
 //! agent and the hosts of its elements.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::appliances::Reconfiguration;
 use crate::ids::EntityId;
+use crate::notification::{BetweenElements, EntityState, Newest};
 use crate::physical_world::{Causes, Position};
 use crate::state_saving::{Lost, Orphaned, Verdict};
 use crate::time::WallClock;
@@ -166,11 +168,11 @@ pub enum ToHost {
     Reach(Callee),
     /// A person says what became of a command of unknown fate.
     Judge(Judgement),
-    /// Who serves in the places of the element's appliances.
+    /// Who serves in the places of the element's appliances, and how those around it are.
     Reconfigure {
         /// Which element.
         element: EntityId,
-        /// Who.
+        /// Who, and how.
         reconfiguration: Reconfiguration,
     },
     /// What this restored element requires is there: it goes on.
@@ -183,6 +185,10 @@ pub enum ToHost {
         /// Given back in the answer.
         number: u64,
     },
+    /// The configurator of another element says something to that of one of the host's.
+    Between(BetweenElements),
+    /// What is the newest of entities of which the manager told somebody something.
+    Digest(BTreeMap<EntityId, Newest>),
 }
 
 /// What a person says of a command of unknown fate.
@@ -248,6 +254,12 @@ pub struct ElementReport {
     /// What was received of sources that lost it, oldest first; the newest few.
     #[serde(default)]
     pub orphaned: Vec<Orphaned>,
+    /// How it serves others, by how those around it are.
+    #[serde(default)]
+    pub effective: EntityState,
+    /// Why: by neighbour, how that one is.
+    #[serde(default)]
+    pub because: Vec<(EntityId, EntityState)>,
 }
 
 /// A command of unknown fate: a person has to say what became of it.
@@ -324,11 +336,12 @@ pub enum FromHost {
     },
     /// The element takes calls here.
     Listening(Callee),
-    /// Who serves in the places of the element's appliances, as its log has it.
+    /// Who serves in the places of the element's appliances, and how those around it are, as its log has
+    /// it.
     Reconfigured {
         /// Which element.
         element: EntityId,
-        /// Who.
+        /// Who, and how.
         reconfiguration: Reconfiguration,
     },
     /// The element's state is there, and it waits for [`ToHost::Resume`]: it handles nothing, and
@@ -345,6 +358,15 @@ pub enum FromHost {
         number: u64,
         /// How long its slowest handler may take: an answer may take as long.
         within: Duration,
+    },
+    /// The configurator of one of the host's elements says something to that of another.
+    Between(BetweenElements),
+    /// The element does not know the manager's newest word about these.
+    Lacking {
+        /// Which element.
+        element: EntityId,
+        /// Which entities, all of them around it.
+        entities: Vec<EntityId>,
     },
 }
 

@@ -27,7 +27,7 @@ pub use commands::{
 pub use identity::{Arrival, Inbound, WINDOW_MAX};
 pub use local::{Found, LocalLog, Mark, Orphaned};
 pub use log::{Batch, Begun, Event, Judged, Lost, Record, Reverted, Settled, Timed};
-pub use outbox::{Outbox, RESEND_MAX, SavedOutbox};
+pub use outbox::{HoldLimit, Outbox, RESEND_MAX, SavedOutbox};
 pub use patience::wait_for_store;
 pub use repeats::{REMEMBERED_MAX, Repeats, digest};
 pub use timers::{Missed, Timer, TimerChange, Timers, monotonic_at};

@@ -2,12 +2,13 @@
 //!
 //! Acknowledgement is end to end: nothing but the receiver's word removes an event from here.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ids::EntityId;
 use crate::physical_world::{Causes, Position};
 use crate::protocol::messages::Envelope;
 use crate::time::{Monotonic, WallClock};
@@ -35,6 +36,27 @@ pub struct Outbox {
     acknowledged: Position,
     sent: Position,
     resend: Option<Resend>,
+    /// While nothing is sent: the last position that may have been sent before.
+    held_after: Option<Position>,
+}
+
+/// How much is put into an outbox while nothing is sent from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldLimit {
+    /// How many events.
+    pub events: usize,
+    /// How many bytes of payload.
+    pub bytes: usize,
+}
+
+impl Default for HoldLimit {
+    /// 1024 events and 1 MiB.
+    fn default() -> Self {
+        Self {
+            events: 1_024,
+            bytes: 1 << 20,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +88,56 @@ impl Outbox {
     /// events in again, and those that were acknowledged or sent stay so.
     pub fn restore(&mut self, saved: SavedOutbox) {
         self.saved = saved;
+        self.held_after = None;
         self.forget_acknowledged();
+    }
+
+    /// Nothing is sent from here on, so what is put in can be left out again.
+    pub fn hold(&mut self) {
+        let last = self.saved.last;
+        self.held_after.get_or_insert(last.max(self.sent));
+    }
+
+    /// All that is left may be sent.
+    pub fn release(&mut self) {
+        self.held_after = None;
+    }
+
+    /// Leaves out what `is_over` says of the events that were put in since [`Outbox::hold`], and beyond
+    /// the limit those of the physical world of which a newer one follows from the same causes, and then
+    /// the oldest, which are given back. What may have been sent before stays: the receiver may have it.
+    pub fn keep_within(
+        &mut self,
+        limit: HoldLimit,
+        is_over: impl Fn(&Envelope) -> bool,
+    ) -> Vec<Envelope> {
+        let Some(held_after) = self.held_after else {
+            return Vec::new();
+        };
+        let retained = &mut self.saved.retained;
+        let start = retained.partition_point(|envelope| envelope.position <= held_after);
+        let mut held = retained.split_off(start);
+        let Some(mut before) = held.front().map(|first| first.after) else {
+            return Vec::new();
+        };
+        held.retain(|envelope| !is_over(envelope));
+        if !limit.holds(&held) {
+            overridden_are_left_out(&mut held);
+        }
+        let mut left_out = Vec::new();
+        while !limit.holds(&held) {
+            match held.pop_front() {
+                Some(oldest) => left_out.push(oldest),
+                None => break,
+            }
+        }
+        // Each names the one before it among those that are left: the receiver must see no gap.
+        for envelope in &mut held {
+            envelope.after = core::mem::replace(&mut before, envelope.position);
+        }
+        self.saved.last = before;
+        retained.append(&mut held);
+        left_out
     }
 
     /// Puts an event in. It is sent by [`Outbox::unsent`].
@@ -126,7 +197,8 @@ impl Outbox {
     /// When unacknowledged events are to be sent again.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Monotonic> {
-        self.resend.map(|resend| resend.at)
+        let resend = self.resend.filter(|_| !self.is_held());
+        resend.map(|resend| resend.at)
     }
 
     /// The events to send again because the receiver has been silent; none before the deadline.
@@ -165,6 +237,12 @@ impl Outbox {
         }
     }
 
+    /// Whether nothing is sent.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.held_after.is_some()
+    }
+
     fn forget_acknowledged(&mut self) {
         let upto = self.acknowledged;
         while self
@@ -178,11 +256,45 @@ impl Outbox {
     }
 }
 
+impl HoldLimit {
+    fn holds(self, held: &VecDeque<Envelope>) -> bool {
+        let bytes: usize = held.iter().map(|envelope| envelope.payload.len()).sum();
+        held.len() <= self.events && bytes <= self.bytes
+    }
+}
+
+/// Of the events that follow from the same things sensed, through the same port, only the last stays.
+fn overridden_are_left_out(held: &mut VecDeque<Envelope>) {
+    let mut seen = BTreeSet::new();
+    let mut kept = VecDeque::with_capacity(held.len());
+    while let Some(envelope) = held.pop_back() {
+        let sources = envelope.causes.roots().iter().map(|root| &root.id.source);
+        let key: (Vec<u8>, Vec<EntityId>) = (port(&envelope), sources.cloned().collect());
+        if envelope.causes.is_empty() || seen.insert(key) {
+            kept.push_front(envelope);
+        }
+    }
+    *held = kept;
+}
+
+/// What tells the ports of one binding apart: a payload is a map with one entry, whose key is the
+/// variant of the receiver's input.
+fn port(envelope: &Envelope) -> Vec<u8> {
+    let payload = &envelope.payload;
+    let length = match payload.as_slice() {
+        [0x81, text, ..] if text & 0xe0 == 0xa0 => 2 + usize::from(text & 0x1f),
+        [0x81, 0xd9, length, ..] => 3 + usize::from(*length),
+        _ => 0,
+    };
+    payload.get(..length).unwrap_or_default().to_vec()
+}
+
 #[cfg(test)]
 mod tests {
     use alloc::vec;
 
     use super::*;
+    use crate::physical_world::EventId;
 
     fn at(index: u64) -> Position {
         Position::new(1, index, 0)
@@ -252,5 +364,72 @@ mod tests {
             [(2, 3)]
         );
         assert_eq!(outbox.unsent(Monotonic(0)), []);
+    }
+
+    /// An event that holds until `expires_at` and follows from what `source` sensed.
+    fn sensed(outbox: &mut Outbox, index: u64, source: &str, expires_at: i64) {
+        let id = EventId {
+            source: EntityId::new(source).unwrap(),
+            position: at(index),
+        };
+        let expires_at = Some(WallClock(expires_at));
+        let causes = Causes::of(&id, WallClock(0), expires_at);
+        let payload = vec![0x81, 0xa1, b'M', 7];
+        outbox.put(at(index), WallClock(0), expires_at, &causes, payload);
+    }
+
+    #[test]
+    fn what_is_over_is_left_out_of_what_waits_and_the_chain_has_no_gap() {
+        let mut outbox = with(2);
+        outbox.unsent(Monotonic(0));
+        outbox.hold();
+        for (index, until) in [(3, 50), (4, 200), (5, 60)] {
+            sensed(&mut outbox, index, "hall", until);
+        }
+        let over = |envelope: &Envelope| envelope.expires_at < Some(WallClock(100));
+        assert_eq!(outbox.keep_within(HoldLimit::default(), over), []);
+        // What may have been sent before it was held is not touched, though it never expires.
+        let left = Vec::from(outbox.saved().retained.clone());
+        assert_eq!(places(&left), [(0, 1), (1, 2), (2, 4)]);
+        outbox.put(at(6), WallClock(0), None, &Causes::default(), vec![]);
+        assert_eq!(places(&outbox.unsent(Monotonic(0))), [(2, 4), (4, 6)]);
+    }
+
+    #[test]
+    fn beyond_the_limit_the_last_of_each_sensor_stays_and_then_the_oldest_are_given_back() {
+        let mut outbox = Outbox::default();
+        outbox.hold();
+        for (index, source) in (1..).zip(["hall", "door", "hall", "hall", "door"]) {
+            sensed(&mut outbox, index, source, 900);
+        }
+        outbox.put(at(6), WallClock(0), None, &Causes::default(), vec![]);
+        let limit = |events| HoldLimit {
+            events,
+            ..HoldLimit::default()
+        };
+        assert_eq!(outbox.keep_within(limit(6), |_| false), []);
+        assert_eq!(outbox.unacknowledged(), 6);
+        assert_eq!(outbox.keep_within(limit(5), |_| false), []);
+        let left = Vec::from(outbox.saved().retained.clone());
+        assert_eq!(places(&left), [(0, 4), (4, 5), (5, 6)]);
+        let given_back = outbox.keep_within(limit(2), |_| false);
+        assert_eq!(given_back.len(), 1);
+        assert_eq!(given_back[0].position, at(4));
+        let few_bytes = HoldLimit {
+            events: 9,
+            bytes: 3,
+        };
+        assert_eq!(outbox.keep_within(few_bytes, |_| false).len(), 1);
+        assert_eq!(places(&outbox.unsent(Monotonic(0))), [(0, 6)]);
+    }
+
+    #[test]
+    fn nothing_is_said_again_while_it_is_held_and_all_of_it_afterwards() {
+        let mut outbox = with(2);
+        outbox.unsent(Monotonic(0));
+        outbox.hold();
+        assert_eq!(outbox.next_deadline(), None);
+        outbox.release();
+        assert_eq!(outbox.next_deadline(), Some(Monotonic(200 * MS)));
     }
 }

@@ -356,6 +356,8 @@ impl World {
             | ToAgent::Watch { .. }
             | ToAgent::Reconfigure { .. }
             | ToAgent::Monitor(_)
+            | ToAgent::Between(_)
+            | ToAgent::Digest(_)
             | ToAgent::Await { .. } => {}
         }
     }

@@ -239,6 +239,11 @@ impl Network {
             self.arrive(wire);
             return true;
         }
+        if self.roll(6) == 0 {
+            // Time goes on while messages are under way.
+            self.now = self.now + Duration::from_millis(15);
+            self.wake();
+        }
         let at = self.roll(self.wires.len());
         let wire = self.wires.swap_remove(at);
         let lossless = matches!(wire, Wire::Logged(..));

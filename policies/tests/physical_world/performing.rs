@@ -56,7 +56,7 @@ impl House {
                 self.reports[number].logged = true;
             }
             Effect::Reroute(table) => self.reroute(&table),
-            Effect::ShowReconfiguration(_) | Effect::ShowRestored => {}
+            Effect::ShowReconfiguration { .. } | Effect::ShowRestored => {}
             Effect::Prove => self.prove(),
             unexpected @ (Effect::Send { .. }
             | Effect::Bury { .. }

@@ -324,7 +324,10 @@ impl Home {
                 }
             },
             Effect::ReportUnknown { .. } => self.alarms += 1,
-            Effect::Acknowledge { .. } | Effect::Resume { .. } | Effect::Ready { .. } => {}
+            Effect::Acknowledge { .. }
+            | Effect::Resume { .. }
+            | Effect::Ready { .. }
+            | Effect::ShowReconfiguration { .. } => {}
             unexpected @ (Effect::Release { .. }
             | Effect::Send { .. }
             | Effect::Bury { .. }
@@ -337,7 +340,6 @@ impl Home {
             | Effect::Prove
             | Effect::Reroute(_)
             | Effect::ShowRestored
-            | Effect::ShowReconfiguration(_)
             | Effect::Stop) => panic!("{unexpected:?}"),
         }
     }

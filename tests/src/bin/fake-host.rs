@@ -7,6 +7,7 @@ use lamplighter::cli::{self, Application, FoldedState, HostPlace};
 use lamplighter::spec::ElementSpec;
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::model::Value;
+use lamplighter_policies::notification::EntityState;
 use lamplighter_policies::protocol::messages::{
     ElementReport, FromHost, PROTOCOL_VERSION, StartPhases, ToHost,
 };
@@ -55,7 +56,7 @@ impl Application for Fake {
                 },
                 ToHost::Prepare { .. } | ToHost::Judge(_) | ToHost::Reach(_) => continue,
                 // It has no log to write this to.
-                ToHost::Reconfigure { .. } => continue,
+                ToHost::Reconfigure { .. } | ToHost::Between(_) | ToHost::Digest(_) => continue,
                 ToHost::Report { request } => {
                     for (element, epoch) in &elements {
                         assert!(outbox.send(report(request, element, *epoch)));
@@ -119,6 +120,8 @@ fn report(request: u64, element: &EntityId, epoch: u64) -> FromHost {
             behind: 0,
             losses: Vec::new(),
             orphaned: Vec::new(),
+            effective: EntityState::Up,
+            because: Vec::new(),
         },
     }
 }

@@ -464,7 +464,7 @@ impl<S: StableStore + 'static, H: Hazard> World<S, H> {
             }
             Effect::GiveUp { cause, .. } => panic!("gave up: {cause}"),
             Effect::Ready { .. } | Effect::Mended { .. } => {}
-            Effect::Reroute(_) | Effect::ShowReconfiguration(_) => {}
+            Effect::Reroute(_) | Effect::ShowReconfiguration { .. } => {}
             unexpected @ (Effect::Bury { .. }
             | Effect::Report { .. }
             | Effect::ReportOrphaned(_)

@@ -25,7 +25,7 @@ impl Cell {
         };
         // Before the marks are restored nobody can tell an old event from a new one. The sender is
         // asked for it again when the element is live.
-        if self.phase == Phase::Starting || self.stop_requested {
+        if self.phase == Phase::Starting || self.stop_requested || self.is_blocked(link) {
             return;
         }
         let mut again = false;
@@ -149,7 +149,7 @@ impl Cell {
 
     fn is_full(&self) -> bool {
         self.queued() >= self.settings.mailbox_max
-            || self.unacknowledged() >= self.settings.unacknowledged_max
+            || self.unacknowledged() - self.held_outputs() >= self.settings.unacknowledged_max
     }
 
     fn accept(
@@ -354,6 +354,10 @@ impl Cell {
             return;
         }
         for link in core::mem::take(&mut self.refused) {
+            // It is asked when it may be heard again.
+            if self.is_blocked(&link) {
+                continue;
+            }
             let mark = self
                 .inbound
                 .get(&link)
@@ -481,6 +485,6 @@ fn size(record: &Record) -> usize {
         // A device says little, and what it says has a limit of its own.
         Record::Answered { .. } => 0,
         // A table has an entry for each appliance that failed, and their ids are short.
-        Record::Reconfigured(table) => 256 * table.served.len(),
+        Record::Reconfigured(table) => 256 * (table.served.len() + table.peers.peers.len()),
     }
 }

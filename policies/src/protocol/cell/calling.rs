@@ -360,6 +360,9 @@ impl Cell {
             return;
         }
         for link in links {
+            if self.is_blocked(link) {
+                continue;
+            }
             if let Some(inbound) = self.inbound.get(link) {
                 let mark = inbound.mark();
                 self.acknowledge(link, effects);

@@ -76,7 +76,7 @@ impl Cell {
                 self.offer_ended(index, logged_at, (call, Ended::Shown(shown)), effects);
             }
             Record::Reconfigured(reconfiguration) => {
-                self.fold_reconfigured(now, (index, logged_at), reconfiguration, effects);
+                self.fold_reconfigured(now, (index, logged_at), &reconfiguration, effects);
             }
             Record::Begun(begun) => {
                 self.log.handled = index;
@@ -292,6 +292,7 @@ impl Cell {
             self.emit(&handling, handled.emitted, effects);
         }
         self.call_out(&handling, handled.calls, effects);
+        self.limit_all_held(now, effects);
         if let (Some(caller), Some(outcome)) = (handling.caller.take(), handled.reply) {
             self.reply(&handling, caller, outcome);
         }

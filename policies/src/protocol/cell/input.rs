@@ -1,21 +1,16 @@
 //! What a cell is told and what it asks for.
 
-use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::{Cause, DeviceWord, Explanation, Task};
+use super::{Cause, DeviceWord, Meta, Restored, Task};
 use crate::ids::EntityId;
-use crate::physical_world::{Position, World};
+use crate::physical_world::Position;
 use crate::protocol::appliances::Reconfiguration;
 use crate::protocol::messages::{ElementReport, Envelope};
 use crate::state_saving::{
-    Batch, CallOutcome, CallWish, Calls, Command, Lost, Orphaned, Properties, Record,
-    SavedCommands, SavedOutbox, TimerChange, Timers, Verdict,
+    CallOutcome, CallWish, Command, Lost, Orphaned, Properties, Record, TimerChange, Verdict,
 };
 use crate::time::{Monotonic, WallClock};
 
@@ -169,12 +164,14 @@ pub enum Input {
         /// What it said.
         cause: Cause,
     },
-    /// It was decided who serves in the places of the element's appliances.
+    /// It was decided who serves in the places of the element's appliances, or how those around it are.
     Reconfigured(Reconfiguration),
     /// What the element requires is there.
     ResumeOrdered,
     /// Somebody who speaks to an appliance says something of it.
     Device(DeviceWord),
+    /// Somebody wants to know what is in force; answered as soon as the element is live.
+    ShowAsked,
 }
 
 /// What a device said.
@@ -194,56 +191,6 @@ pub struct Sensed {
     pub connection: u64,
     /// Whether no other event of the device has the same contents.
     pub identified: bool,
-}
-
-/// The saved state of an element, decoded.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Restored {
-    /// The index up to which the checkpoint covers the log.
-    pub checkpoint: u64,
-    /// The index of the last record in the log.
-    pub head: u64,
-    /// What the checkpoint says besides the element's own state.
-    pub meta: Meta,
-    /// The records after the checkpoint; a first batch may begin before it.
-    pub log: Vec<Batch>,
-    /// The index of the last record that the stable store holds; the rest is in the local log.
-    pub stable: u64,
-}
-
-/// What a checkpoint saves besides the element's own state.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Meta {
-    /// The lineage under which outputs are identified; 0 before the first checkpoint.
-    pub lineage: u32,
-    /// Per binding, the last event folded into the state.
-    pub folded: BTreeMap<EntityId, Position>,
-    /// Per binding, what was sent and not acknowledged.
-    pub outboxes: BTreeMap<EntityId, SavedOutbox>,
-    /// Per flow to an appliance, what was emitted and not carried out.
-    pub commands: BTreeMap<String, SavedCommands>,
-    /// The timers.
-    pub timers: Timers,
-    /// Per binding to a device, digests of the last events that the state has folded.
-    pub remembered: BTreeMap<EntityId, Vec<u64>>,
-    /// What is known of the physical world.
-    #[serde(default)]
-    pub world: World,
-    /// What the last recovery did; `None` if there was none.
-    #[serde(default)]
-    pub explanation: Option<Box<Explanation>>,
-    /// The calls whose answers were not handled.
-    #[serde(default)]
-    pub calls: Calls,
-    /// What was lost with a server, oldest first; the newest few.
-    #[serde(default)]
-    pub losses: Vec<Lost>,
-    /// What was received of sources that lost it, oldest first; the newest few.
-    #[serde(default)]
-    pub orphaned: Vec<Orphaned>,
-    /// Who serves in the places of the element's appliances.
-    #[serde(default)]
-    pub reconfiguration: Box<Reconfiguration>,
 }
 
 /// What a handler asked for.
@@ -400,8 +347,13 @@ pub enum Effect {
     /// Speak to whoever serves in the places of appliances, in its own words, and hear it; also again
     /// for what holds already.
     Reroute(Reconfiguration),
-    /// Tell those who decide who serves where by the log.
-    ShowReconfiguration(Reconfiguration),
+    /// Tell the element's configurator what is in force by the log.
+    ShowReconfiguration {
+        /// The place of the last reconfiguration in the log; 0 if there is none.
+        version: u64,
+        /// All of it.
+        reconfiguration: Reconfiguration,
+    },
     /// The state is there; the element waits for [`Input::ResumeOrdered`].
     ShowRestored,
 }

@@ -5,6 +5,7 @@
 //! under the same ids. What the element asks of the outside world is effects; nothing here fails.
 
 mod appending;
+mod blocking;
 mod called;
 mod calling;
 mod cause;
@@ -19,6 +20,7 @@ mod leasing;
 mod log;
 mod outgoing;
 mod recovering;
+mod saved;
 mod settings;
 mod showing;
 mod substituting;
@@ -37,13 +39,15 @@ use core::time::Duration;
 pub use cause::Cause;
 pub use device_calls::DeviceWord;
 pub use explanation::{Explanation, FlowExplanation, Held, Overridden, TimerFate};
-pub use input::{Effect, Emitted, Handled, Input, Meta, Restored, Sensed};
+pub use input::{Effect, Emitted, Handled, Input, Sensed};
+pub use saved::{InForce, Meta, Restored};
 pub use settings::{
-    CallLink, CellSettings, DeviceCallLink, InboundLink, OutboundLink, Place, ServedLink, Source,
-    Target,
+    CallLink, CellSettings, DeviceCallLink, InboundLink, Neighbour, OutboundLink, Place,
+    ServedLink, Source, Target,
 };
 pub use task::{Task, TaskInput};
 
+use self::blocking::Blocking;
 use self::calling::Calling;
 use self::counters::Counters;
 use self::device_calls::DeviceCalls;
@@ -122,16 +126,18 @@ pub struct Cell {
     lease: Lease,
     lease_deadline: Option<Monotonic>,
     unreached_deadline: Option<Monotonic>,
-    /// Who serves in the places of appliances.
-    substituting: Substituting,
     /// Which calls of appliances are on their way.
     device_calls: DeviceCalls,
     /// Which appliances could not be reached the last time.
     unreached: Unreached,
+    /// Who serves in the places of appliances, and how those around are.
+    substituting: Substituting,
     /// What waits until the store's clock is known.
     unsure: Unsure,
     /// Whether it said that it is restored and waits.
     restored_shown: bool,
+    /// With whom nothing is exchanged.
+    blocking: Blocking,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,6 +209,7 @@ impl Cell {
             unreached: Unreached::default(),
             unsure: Unsure::default(),
             restored_shown: false,
+            blocking: Blocking::default(),
             settings,
         }
     }
@@ -231,6 +238,8 @@ impl Cell {
             behind: self.flushing.behind(),
             losses: self.losses.clone(),
             orphaned: self.orphaned.clone(),
+            effective: self.effective(),
+            because: self.reasons(),
         }
     }
 
@@ -302,7 +311,8 @@ impl Cell {
     }
 
     fn fire_timers(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if !self.is_live() || self.stop_requested || !now.is_sure() {
+        let waits = !now.is_sure() || self.is_paused();
+        if !self.is_live() || self.stop_requested || waits {
             return;
         }
         for timed in self.timers.due(now) {
@@ -374,6 +384,7 @@ impl Machine for Cell {
             Input::NotProven { cause } => self.not_proven(now, cause, effects),
             Input::ResumeOrdered => self.resume_ordered(now, effects),
             Input::Device(told) => self.told_of_device(now, told, effects),
+            Input::ShowAsked => self.show_reconfiguration(effects),
         }
         self.conclude_due(now, effects);
         self.ask_clock(now, effects);
@@ -405,7 +416,7 @@ impl Machine for Cell {
             .values()
             .filter_map(Outbox::next_deadline)
             .min();
-        let timer = self.timer_deadline.filter(|_| live);
+        let timer = self.timer_deadline.filter(|_| live && !self.is_paused());
         let flush = self.flushing.next_deadline();
         let resend = resend.filter(|_| live);
         let listening = self.listens_until();

@@ -67,7 +67,7 @@ impl Cell {
     pub(super) fn send(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let (connected, calling) = (self.connected, &self.calling);
         for (link, outbox) in &mut self.outboxes {
-            if !connected && !calling.is_direct(link) {
+            if outbox.is_held() || !connected && !calling.is_direct(link) {
                 continue;
             }
             let envelopes = outbox.unsent(now.monotonic);
@@ -169,7 +169,7 @@ impl Cell {
             return;
         };
         // During a replay nothing leaves; the receiver is served when the element is live.
-        if !live {
+        if !live || outbox.is_held() {
             return;
         }
         let envelopes = outbox.resume(now.monotonic, mark);
@@ -188,7 +188,7 @@ impl Cell {
         }
         let (connected, calling) = (self.connected, &self.calling);
         for (link, outbox) in &mut self.outboxes {
-            if !connected && !calling.is_direct(link) {
+            if outbox.is_held() || !connected && !calling.is_direct(link) {
                 continue;
             }
             let envelopes = outbox.due(now.monotonic);
@@ -242,7 +242,7 @@ impl Cell {
             .settings
             .inbound
             .iter()
-            .filter(|link| link.kind == super::Source::Element)
+            .filter(|link| link.kind == super::Source::Element && !self.is_blocked(&link.id))
         {
             let mark = self
                 .inbound
@@ -254,7 +254,8 @@ impl Cell {
                 mark,
             });
         }
-        for (link, outbox) in &mut self.outboxes {
+        let free = |(_, outbox): &(&EntityId, &mut Outbox)| !outbox.is_held();
+        for (link, outbox) in self.outboxes.iter_mut().filter(free) {
             let mark = outbox.last_acknowledged();
             let envelopes = outbox.resume(now.monotonic, mark);
             if !envelopes.is_empty() {

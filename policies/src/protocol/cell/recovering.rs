@@ -6,8 +6,9 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::flushing::newest_lineage;
-use super::{Cause, Cell, Effect, Meta, Phase, Restored, Source, Waiting};
+use super::{Cause, Cell, Effect, Input, Meta, Phase, Restored, Source, Waiting};
 use crate::ids::EntityId;
+use crate::protocol::appliances::Reconfiguration;
 use crate::state_saving::{Record, Repeats, digest};
 use crate::time::{Monotonic, Now};
 
@@ -39,6 +40,7 @@ impl Cell {
         self.checkpoint.under_way = None;
         self.checkpoint.initial_missing = meta.lineage == 0;
         self.restore_meta(meta);
+        self.block_anew(now, effects);
         self.reroute(effects);
         self.log.ready.clear();
         self.log.handling = None;
@@ -53,17 +55,35 @@ impl Cell {
             }
         }
         self.learning_repeats = false;
-        self.phase = Phase::Replaying {
-            upto: head,
-            since: now.monotonic,
-        };
-        for held in core::mem::take(&mut self.held) {
-            crate::machine::Machine::handle(self, now, held, effects);
-        }
+        let since = now.monotonic;
+        self.phase = Phase::Replaying { upto: head, since };
+        self.take_held(now, since, effects);
         self.deliver(now, effects);
         self.append(now, effects);
         self.handle_next(now, effects);
         self.stop_if_drained(effects);
+    }
+
+    /// Takes what came before the log was read. How those around are counts before the element goes live:
+    /// it is logged and folded like the end of the log.
+    fn take_held(&mut self, now: Now, since: Monotonic, effects: &mut Vec<Effect>) {
+        let held = core::mem::take(&mut self.held);
+        let told = |input: &Input| matches!(input, Input::Reconfigured(_));
+        let (told, others): (Vec<Input>, Vec<Input>) = held.into_iter().partition(told);
+        let mut present = Reconfiguration::default();
+        for input in told {
+            if let Input::Reconfigured(reconfiguration) = input {
+                present.join(&reconfiguration);
+            }
+        }
+        self.reconfigured(now, present, effects);
+        if self.log.waiting.is_empty() {
+            let upto = self.log.head;
+            self.phase = Phase::Replaying { upto, since };
+        }
+        for input in others {
+            crate::machine::Machine::handle(self, now, input, effects);
+        }
     }
 
     fn restore_meta(&mut self, meta: Meta) {
@@ -178,6 +198,7 @@ impl Cell {
         if let Some(cause) = self.mended.take() {
             effects.push(Effect::Mended { cause });
         }
+        self.limit_all_held(now, effects);
         if self.connected && !self.announced {
             self.announce(now, effects);
         } else {
@@ -291,7 +312,7 @@ impl Cell {
             calls: self.calling.open.clone(),
             losses: self.losses.clone(),
             orphaned: self.orphaned.clone(),
-            reconfiguration: Box::new(self.substituting.table.clone()),
+            reconfiguration: Box::new(self.substituting.in_force()),
         }
     }
 

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::EntityId;
 use crate::model::{CheckpointPolicy, DeviceModel, Lag, OnExpired};
+use crate::notification::Neighbourhood;
 use crate::restart::RestartPolicy;
-use crate::state_saving::Properties;
+use crate::state_saving::{HoldLimit, Properties};
 
 /// All that a cell is told about its element.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,6 +57,12 @@ pub struct CellSettings {
     pub lag: Option<Lag>,
     /// Whether it waits, restored, until it is told to resume.
     pub resume_awaited: bool,
+    /// Who is around the element.
+    pub around: Neighbourhood,
+    /// The elements around it, and what goes to and from each.
+    pub neighbours: BTreeMap<EntityId, Neighbour>,
+    /// How much waits for each binding to a neighbour with whom nothing is exchanged.
+    pub hold: HoldLimit,
 }
 
 impl CellSettings {
@@ -83,8 +90,20 @@ impl CellSettings {
             bytes_max: 1 << 20,
             lag: None,
             resume_awaited: false,
+            around: Neighbourhood::default(),
+            neighbours: BTreeMap::new(),
+            hold: HoldLimit::default(),
         }
     }
+}
+
+/// An element around another one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Neighbour {
+    /// The links between the two, whichever way they go.
+    pub links: BTreeSet<EntityId>,
+    /// How the author knows it: the output ports that lead there; the bindings that only receive.
+    pub outputs: BTreeSet<String>,
 }
 
 /// A binding on which an element receives.

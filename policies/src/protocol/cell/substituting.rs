@@ -1,5 +1,5 @@
-//! Who serves in the place of an appliance that failed, as the element's log has it (paper, 4.2.3 and
-//! 4.2.4; the configurator).
+//! Who serves in the place of an appliance that failed, and how those around the element are, as its
+//! log has it (paper, 4.2.3 and 4.2.4; the configurator).
 //!
 //! The element goes on in the words of its own appliance, and its log too: whoever serves there is
 //! spoken to in its own words by the shell. The decision is logged before it acts, so that a replay
@@ -11,7 +11,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::world::Asked;
-use super::{Cell, Effect, Handling, Input, Phase, Place, TaskInput, Waiting};
+use super::{Cell, Effect, Handling, InForce, Input, Phase, Place, TaskInput, Waiting};
 use crate::ids::EntityId;
 use crate::model::ActuationClass;
 use crate::physical_world::{Entry, Kind, Position};
@@ -30,18 +30,35 @@ const WAITING_MAX: usize = 64;
 pub(super) struct Substituting {
     /// As the state has folded it.
     pub(super) table: Reconfiguration,
-    /// The newest decision that is in the log or on its way there.
-    newest: u64,
-    /// The newest decision that appliances and whoever asks were shown.
+    /// The place in the log of the last record that changed it; 0 if there was none.
+    pub(super) version: u64,
+    /// All that is in the log or on its way there.
+    newest: Reconfiguration,
+    /// The newest version that appliances and whoever asks were shown.
     shown: u64,
+    /// Whether somebody asked for what is in force before it was known.
+    asked: bool,
     /// The places of decisions that were folded in a mend and are shown when it is over.
     unshown: BTreeSet<EntityId>,
 }
 
 impl Substituting {
-    pub(super) fn restore(&mut self, table: Reconfiguration) {
-        self.newest = self.newest.max(table.epoch);
+    pub(super) fn in_force(&self) -> InForce {
+        InForce {
+            version: self.version,
+            table: self.table.clone(),
+        }
+    }
+
+    pub(super) fn restore(&mut self, InForce { version, table }: InForce) {
+        self.newest.join(&table);
         self.table = table;
+        self.version = version;
+    }
+
+    /// All that is in the log or on its way there.
+    pub(super) fn newest(&self) -> &Reconfiguration {
+        &self.newest
     }
 
     /// The appliances were all shown what they are to show.
@@ -50,7 +67,7 @@ impl Substituting {
     }
 
     pub(super) fn is_logged(&mut self, reconfiguration: &Reconfiguration) {
-        self.newest = self.newest.max(reconfiguration.epoch);
+        self.newest.join(reconfiguration);
     }
 
     /// Who serves in the place of an appliance; `None` if it does itself.
@@ -75,10 +92,9 @@ impl Cell {
             self.held.push(Input::Reconfigured(reconfiguration));
             return;
         }
-        if reconfiguration.epoch <= self.substituting.newest {
+        if !self.substituting.newest.join(&reconfiguration) {
             return;
         }
-        self.substituting.newest = reconfiguration.epoch;
         // What was carried out before stands before it in the log.
         self.note_settled();
         self.log.waiting.push_back(Waiting {
@@ -94,28 +110,33 @@ impl Cell {
         &mut self,
         now: Now,
         (index, logged_at): (u64, WallClock),
-        reconfiguration: Reconfiguration,
+        reconfiguration: &Reconfiguration,
         effects: &mut Vec<Effect>,
     ) {
         self.log.handled = index;
-        if reconfiguration.epoch <= self.substituting.table.epoch {
+        let before = self.substituting.table.clone();
+        if !self.substituting.table.join(reconfiguration) {
             return;
         }
-        let before = core::mem::replace(&mut self.substituting.table, reconfiguration);
-        effects.push(Effect::Reroute(self.substituting.table.clone()));
+        self.substituting.version = index;
         let changed = self.changed_since(&before);
-        for appliance in &changed {
-            self.give_over_doubts(appliance, &before, effects);
-            self.give_place(appliance, logged_at);
+        if self.substituting.table.epoch > before.epoch {
+            effects.push(Effect::Reroute(self.substituting.table.clone()));
+            for appliance in &changed {
+                self.give_over_doubts(appliance, &before, effects);
+                self.give_place(appliance, logged_at);
+            }
+            self.bring_to_safety(now, (index, logged_at), &before, effects);
         }
-        self.bring_to_safety(now, (index, logged_at), &before, effects);
-        if self.substituting.table.epoch > self.substituting.shown {
+        if index > self.substituting.shown {
             self.substituting.unshown.extend(changed.iter().cloned());
         }
+        self.block_anew(now, effects);
         if self.is_live() {
             self.show_unshown(now, effects);
         }
-        let changes = self.changes_for_author(&changed);
+        let mut changes = self.changes_for_author(&changed);
+        changes.extend(self.peer_changes(&before));
         if changes.is_empty() || self.skipped.contains(&index) {
             return;
         }
@@ -164,7 +185,7 @@ impl Cell {
 
     /// Shows what was decided since the last time.
     fn show_unshown(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if self.substituting.table.epoch > self.substituting.shown {
+        if self.substituting.asked || self.substituting.version > self.substituting.shown {
             self.show_reconfiguration(effects);
         }
         for appliance in core::mem::take(&mut self.substituting.unshown) {
@@ -190,13 +211,18 @@ impl Cell {
         }
     }
 
-    /// Tells whoever asks for it who serves where.
+    /// Tells whoever asks for it who serves where, and how those around are. Before the element is live
+    /// it is not known.
     pub(super) fn show_reconfiguration(&mut self, effects: &mut Vec<Effect>) {
-        self.substituting.shown = self.substituting.table.epoch;
-        if self.substituting.table.epoch > 0 {
-            let table = self.substituting.table.clone();
-            effects.push(Effect::ShowReconfiguration(table));
+        self.substituting.asked = !self.is_live();
+        if self.substituting.asked {
+            return;
         }
+        self.substituting.shown = self.substituting.version;
+        effects.push(Effect::ShowReconfiguration {
+            version: self.substituting.version,
+            reconfiguration: self.substituting.table.clone(),
+        });
     }
 
     /// Whether nobody is there to take what goes over this flow: it waits.

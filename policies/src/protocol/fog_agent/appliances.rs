@@ -1,16 +1,16 @@
 //! What a fog agent knows of appliances: what it thinks of those that it watches, and who serves in
-//! whose place as its elements have it. It is kept while the manager is away.
+//! whose place, and how those around its elements are, as these have it. It is kept while the manager
+//! is away.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Effect, FogAgent, HostId};
+use super::{Effect, FogAgent};
 use crate::detection::{ApplianceVerdict, BridgeVerdict};
 use crate::ids::EntityId;
 use crate::protocol::appliances::Reconfiguration;
 use crate::protocol::control::FromAgent;
-use crate::protocol::messages::ToHost;
 
 /// The appliances as one agent knows them.
 #[derive(Debug, Default)]
@@ -18,7 +18,7 @@ pub(super) struct Appliances {
     verdicts: BTreeMap<EntityId, ApplianceVerdict>,
     bridges: BTreeMap<String, BridgeVerdict>,
     /// By element, the newest table, told by the manager or found in the element's log.
-    reconfigurations: BTreeMap<EntityId, Reconfiguration>,
+    pub(super) reconfigurations: BTreeMap<EntityId, Reconfiguration>,
 }
 
 impl FogAgent {
@@ -43,28 +43,6 @@ impl FogAgent {
         self.tell_manager(FromAgent::JudgedBridge { bridge, verdict }, effects);
     }
 
-    /// The manager says who serves in whose place; the host hears it if it is the newest.
-    pub(super) fn reconfigure(
-        &mut self,
-        element: EntityId,
-        reconfiguration: Reconfiguration,
-        effects: &mut Vec<Effect>,
-    ) {
-        let known = &mut self.appliances.reconfigurations;
-        let known = known.entry(element.clone()).or_default();
-        if reconfiguration.epoch <= known.epoch {
-            return;
-        }
-        *known = reconfiguration;
-        let running = self
-            .elements
-            .get(&element)
-            .and_then(|hosted| hosted.running());
-        if let Some(host) = running {
-            self.tell_reconfiguration(host, &element, effects);
-        }
-    }
-
     /// A host says who serves in whose place by its element's log.
     pub(super) fn reconfigured(
         &mut self,
@@ -74,30 +52,12 @@ impl FogAgent {
     ) {
         let known = &mut self.appliances.reconfigurations;
         let known = known.entry(element.clone()).or_default();
-        if reconfiguration.epoch > known.epoch {
-            *known = reconfiguration.clone();
-        }
+        known.join(&reconfiguration);
         let told = FromAgent::Reconfigured {
             element,
             reconfiguration,
         };
         self.tell_manager(told, effects);
-    }
-
-    /// A host that has just restored an element is told what may have been decided meanwhile.
-    pub(super) fn tell_reconfiguration(
-        &self,
-        host: HostId,
-        element: &EntityId,
-        effects: &mut Vec<Effect>,
-    ) {
-        if let Some(reconfiguration) = self.appliances.reconfigurations.get(element) {
-            let message = ToHost::Reconfigure {
-                element: element.clone(),
-                reconfiguration: reconfiguration.clone(),
-            };
-            effects.push(Effect::Tell { host, message });
-        }
     }
 
     /// Tells a manager that may have been started again all that is known, before it decides.

@@ -94,21 +94,6 @@ impl Hosted {
         }
     }
 
-    /// The host that runs it, if it handles events.
-    pub(super) fn running(&self) -> Option<HostId> {
-        match self.phase {
-            Phase::Running(host) => Some(host),
-            Phase::Waiting
-            | Phase::Starting(_)
-            | Phase::Stopping(_)
-            | Phase::Restored(..)
-            | Phase::Suspected { .. }
-            | Phase::BackingOff(_)
-            | Phase::Stopped
-            | Phase::Failed(_) => None,
-        }
-    }
-
     /// The number of its last failure; 0 before the first.
     pub(super) fn failure_number(&self) -> u64 {
         self.last_failure

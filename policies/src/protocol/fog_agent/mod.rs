@@ -36,6 +36,7 @@ mod hanging;
 mod hosted;
 mod hosts;
 mod lifecycle;
+mod notifying;
 mod orders;
 mod repair;
 mod servers;
@@ -231,7 +232,9 @@ impl FogAgent {
             ToAgent::Reconfigure {
                 element,
                 reconfiguration,
-            } => self.reconfigure(element, reconfiguration, effects),
+            } => self.reconfigure(&element, reconfiguration, effects),
+            ToAgent::Between(message) => self.deliver_between(message, effects),
+            ToAgent::Digest(digest) => self.pass_digest(&digest, effects),
             ToAgent::Monitor(order) => self.monitor(order, effects),
             ToAgent::Release { element, in_order } => {
                 self.let_go(now, &element, in_order, effects);
@@ -252,7 +255,6 @@ impl FogAgent {
                 if let Some(hosted) = self.hosted_by(host, &element) {
                     hosted.ready(now.monotonic, host, epoch, phases);
                     self.show(&element, effects);
-                    self.tell_reconfiguration(host, &element, effects);
                     self.spawn_missing(now, effects);
                 }
             }
@@ -307,6 +309,8 @@ impl FogAgent {
             FromHost::Restored { element, epoch } => {
                 self.restored(now, host, &element, epoch, effects);
             }
+            FromHost::Between(message) => self.between(message, effects),
+            FromHost::Lacking { element, entities } => self.lacks(element, entities, effects),
         }
     }
 

@@ -120,6 +120,7 @@ impl FogAgent {
         }
         hosted.given(now.monotonic, host);
         let ended_epoch = hosted.ended_epoch;
+        let present = element.clone();
         let Assignment {
             element,
             epoch_floor,
@@ -139,6 +140,7 @@ impl FogAgent {
                 resume_awaited,
             },
         });
+        self.tell_present(host, &present, effects);
         self.tell_of_callees(host, effects);
     }
 

@@ -3,6 +3,8 @@ use alloc::vec;
 mod hanging;
 
 use super::*;
+use crate::notification::{BetweenElements, EntityState, Notice, NoticeDecision, Said, Table};
+use crate::protocol::appliances::Reconfiguration;
 use crate::protocol::control::{Assignment, Decision, ElementState, Failure, RepairPhases};
 use crate::protocol::messages::{Callee, DirectAddress, PROTOCOL_VERSION, StartCause, StartPhases};
 use crate::time::WallClock;
@@ -241,6 +243,49 @@ fn an_address_of_an_older_epoch_is_not_believed() {
     let reach = |epoch| Input::ManagerTold(ToAgent::Reach(callee(epoch)));
     assert_eq!(bench.told(reach(4)), [tell(1, ToHost::Reach(callee(4)))]);
     assert_eq!(bench.told(reach(3)), []);
+}
+
+#[test]
+fn an_element_that_starts_is_told_at_once_how_those_around_it_are() {
+    let mut bench = Bench::running();
+    let told = bench.told(Input::ManagerTold(ToAgent::Reconfigure {
+        element: lamp(),
+        reconfiguration: failed_door(),
+    }));
+    let reconfigure = ToHost::Reconfigure {
+        element: lamp(),
+        reconfiguration: failed_door(),
+    };
+    assert_eq!(told, [tell(1, reconfigure.clone())]);
+    let assigned = tell(2, assigned(4, StartCause::Recovered));
+    assert_eq!(bench.exit(1), [assigned, tell(2, reconfigure)]);
+}
+
+#[test]
+fn what_configurators_say_stays_on_the_server_or_goes_through_the_manager() {
+    let mut bench = Bench::running();
+    bench.told(Input::ManagerConnected);
+    let to = |to: &str| BetweenElements {
+        from: EntityId::new("door").unwrap(),
+        to: EntityId::new(to).unwrap(),
+        said: Said::Subscribe,
+    };
+    let here = bench.host(1, FromHost::Between(to("lamp")));
+    assert_eq!(here, [tell(1, ToHost::Between(to("lamp")))]);
+    let elsewhere = bench.host(1, FromHost::Between(to("pump")));
+    assert_eq!(elsewhere, [Effect::Report(FromAgent::Between(to("pump")))]);
+    let told = bench.told(Input::ManagerTold(ToAgent::Between(to("lamp"))));
+    assert_eq!(told, [tell(1, ToHost::Between(to("lamp")))]);
+}
+
+fn failed_door() -> Reconfiguration {
+    Reconfiguration::of_peers(Table::of(&Notice {
+        term: 1,
+        entity: EntityId::new("door").unwrap(),
+        epoch: 3,
+        state: EntityState::Failed,
+        decision: NoticeDecision::AwaitRecovery,
+    }))
 }
 
 struct Bench {

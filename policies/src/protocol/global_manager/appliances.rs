@@ -14,6 +14,7 @@ use super::{ConnectionId, Effect, GlobalManager};
 use crate::detection::{ApplianceVerdict, ApplianceWatch, BridgeVerdict};
 use crate::ids::EntityId;
 use crate::model::{Appliance, ApplianceApi, Liveness, Topology};
+use crate::notification::Table;
 use crate::protocol::appliances::{
     ApplianceState, ApplianceStatus, ApplicationState, Reconfiguration, Served,
 };
@@ -103,7 +104,9 @@ impl Appliances {
     }
 
     /// Takes what somebody says was decided before; the newest counts.
-    fn learn(&mut self, element: EntityId, known: Reconfiguration) {
+    fn learn(&mut self, element: EntityId, mut known: Reconfiguration) {
+        // How elements are is told by notices.
+        known.peers = Table::default();
         self.epoch = self.epoch.max(known.epoch);
         for (of, served) in &known.served {
             if let Served::By(by) = served
@@ -420,7 +423,9 @@ impl GlobalManager {
             | FromAgent::Stopped
             | FromAgent::Escalated { .. }
             | FromAgent::Beats { .. }
-            | FromAgent::Noticed(_) => return,
+            | FromAgent::Noticed(_)
+            | FromAgent::Between(_)
+            | FromAgent::Lacking { .. } => return,
         }
         self.decide_on_appliances(effects);
     }

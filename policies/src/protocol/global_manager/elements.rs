@@ -31,6 +31,7 @@ impl GlobalManager {
             decision,
         };
         let cause = cause.into();
+        self.notifying.committed(now, &notice);
         self.commit(now.wall, Change::Entity { notice, cause });
     }
 

@@ -179,11 +179,13 @@ fn follows_from_decisions(effect: &Effect) -> bool {
             | ToAgent::Resume { .. }
             | ToAgent::Await { .. }
             | ToAgent::Reconfigure { .. }
+            | ToAgent::Digest(_)
             | ToAgent::Watch { .. } => true,
             ToAgent::Orders { .. }
             | ToAgent::Report { .. }
             | ToAgent::Inject { .. }
             | ToAgent::Stop
+            | ToAgent::Between(_)
             | ToAgent::Judge(_)
             | ToAgent::Monitor(_)
             | ToAgent::Reach(_) => false,

@@ -136,6 +136,7 @@ impl GlobalManager {
             resume_awaited: recovered && self.has_prerequisites(element),
             ..assignment
         };
+        effects.extend(self.present(agent, &assignment.element));
         effects.push(Effect::TellAgent(agent, ToAgent::Assign(assignment)));
     }
 }

@@ -77,6 +77,9 @@ impl GlobalManager {
         for entry in entries {
             self.ledger.apply(entry);
         }
+        for (_, standing) in self.ledger.standings() {
+            self.notifying.restored(&standing.notice);
+        }
         self.journal.opened(term, upto, upto + entries.len() as u64);
         let was_there = self.ledger.timeline().next().is_some();
         self.recovery.amnesty_until = was_there.then(|| now.monotonic + AMNESTY);

@@ -185,6 +185,7 @@ pub(super) fn registered() -> GlobalManager {
         last_query: 0,
         stopping: None,
         callees: Callees::default(),
+        notifying: Notifying::default(),
         appliances: Appliances::new(&without_appliances()),
         standings: BTreeMap::from([(id("pc"), Standing::default())]),
         suspecting: Suspecting::new(&without_appliances()),

@@ -148,6 +148,10 @@ fn after_a_recovery_a_device_is_asked_before_it_is_told() {
                 replayed: 1,
                 took: Duration::ZERO
             },
+            Effect::ShowReconfiguration {
+                version: 0,
+                reconfiguration: crate::protocol::appliances::Reconfiguration::default(),
+            },
         ]
     );
     let shown = Input::Compared {

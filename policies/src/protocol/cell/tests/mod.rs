@@ -1,5 +1,6 @@
 //! The cell told by name: whole effect lists.
 
+mod blocking;
 mod calling;
 mod device_calls;
 mod devices;

@@ -93,6 +93,13 @@ impl Told {
     }
 }
 
+fn shown(told: &Told, table: &Reconfiguration) -> Effect {
+    Effect::ShowReconfiguration {
+        version: told.cell.substituting.version,
+        reconfiguration: table.clone(),
+    }
+}
+
 fn told_author(effects: &[Effect]) -> Vec<Vec<PlaceChange>> {
     let changes = |effect: &Effect| {
         let Effect::Handle(task) = effect else {
@@ -124,7 +131,7 @@ fn a_substitute_is_shown_the_last_state_once_and_the_author_is_told() {
     let table = served(4, by_other());
     let effects = told.reconfigured(at(50), &table);
     assert_eq!(effects[0], Effect::Reroute(table.clone()));
-    assert_eq!(effects[1], Effect::ShowReconfiguration(table));
+    assert_eq!(effects[1], shown(&told, &table));
     let asked = Effect::Compare {
         link: "lamp".into(),
         properties: vec!["state".into()],
@@ -218,7 +225,10 @@ fn a_recovery_finds_the_substitute_in_the_log_and_in_the_checkpoint() {
         head: 1,
         meta: Meta {
             lineage: 1,
-            reconfiguration: Box::new(table.clone()),
+            reconfiguration: Box::new(InForce {
+                version: 1,
+                table: table.clone(),
+            }),
             ..Meta::default()
         },
         ..Restored::default()
@@ -235,7 +245,7 @@ fn a_recovery_finds_the_substitute_in_the_log_and_in_the_checkpoint() {
             effects.contains(&Effect::Reroute(table.clone())),
             "{effects:?}"
         );
-        assert!(effects.contains(&Effect::ShowReconfiguration(table.clone())));
+        assert!(effects.contains(&shown(&told, &table)));
         assert_eq!(told.tell(at(10), Input::Reconfigured(table.clone())), []);
     }
 }
@@ -392,7 +402,7 @@ fn a_mend_shows_what_was_decided_meanwhile_once() {
     let effects = told.mended(at(52), log);
     let asked = effects.iter().filter(|effect| **effect == asked_lamp(1));
     assert_eq!(asked.count(), 1, "{effects:?}");
-    assert!(effects.contains(&Effect::ShowReconfiguration(table)));
+    assert!(effects.contains(&shown(&told, &table)));
 }
 
 #[test]
