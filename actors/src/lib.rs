@@ -28,6 +28,7 @@ pub mod network;
 pub mod operator;
 pub mod panics;
 pub mod scaffold;
+pub mod scenario;
 pub mod shell;
 pub mod spec;
 mod testkit;

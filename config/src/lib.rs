@@ -32,6 +32,7 @@ pub use explained::{
 pub use file::{BINDINGS_MAX, ENTRIES_MAX, FILE_BYTES_MAX};
 pub use secret::{Secret, SecretError, read_secret};
 pub use summary::summary;
+pub use values::parse_duration;
 
 /// A topology without errors, and what is worth telling about it.
 #[derive(Clone, Debug)]

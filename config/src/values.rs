@@ -377,7 +377,7 @@ pub(crate) fn path(item: &Item<'_>, faults: &mut Faults) -> Option<String> {
 }
 
 /// A number and a unit, without a sign or a fraction.
-pub(crate) fn parse_duration(given: &str) -> Option<Duration> {
+pub fn parse_duration(given: &str) -> Option<Duration> {
     let given = given.trim();
     let digits = given.find(|c: char| !c.is_ascii_digit())?;
     let number: u64 = given[..digits].parse().ok()?;

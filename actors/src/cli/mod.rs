@@ -15,6 +15,7 @@ mod lifecycle;
 mod log;
 mod new;
 mod roles;
+mod scenario;
 mod settings;
 mod state;
 mod status;
@@ -97,6 +98,15 @@ pub enum CommandError {
         /// The adapters of the program.
         known: String,
     },
+    /// A scenario cannot be read.
+    #[error(transparent)]
+    Scenario(#[from] crate::scenario::ScenarioError),
+    /// A scenario cannot be played.
+    #[error(transparent)]
+    Play(#[from] crate::scenario::PlayError),
+    /// Nothing can be recorded.
+    #[error(transparent)]
+    Record(#[from] crate::scenario::RecordError),
     /// What is stored cannot be shown.
     #[error(transparent)]
     Stored(#[from] StoredError),
@@ -196,6 +206,10 @@ enum Command {
     Lost(lifecycle::Lost),
     /// Show what was decided and repaired, phase by phase
     Timeline(timeline::Timeline),
+    /// Play a scenario into the broker: recorded, timed or random traffic
+    Scenario(scenario::Play),
+    /// Record what goes over the broker, for `scenario` to play
+    Record(scenario::Record),
     /// Try the detection profiles on a simulated network
     Detector(detector::Detector),
     /// Print every setting with its value and where that comes from
@@ -241,6 +255,8 @@ pub fn run(application: &impl Application) -> Result<(), CommandError> {
         Command::Undrain(wish) => wish.run(false),
         Command::Lost(lost) => lost.run(),
         Command::Timeline(timeline) => timeline.run(),
+        Command::Scenario(play) => play.run(),
+        Command::Record(record) => record.run(),
         Command::Detector(detector) => {
             detector.run();
             Ok(())

@@ -3,7 +3,6 @@
 
 pub mod demo;
 pub mod elements;
+pub mod evening;
 pub mod messages;
-pub mod recording;
-pub mod replayer;
 pub mod simulator;

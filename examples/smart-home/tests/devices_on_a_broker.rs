@@ -8,14 +8,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use lamplighter::scenario::Player;
 use lamplighter_runtime::broker::BrokerAddress;
 use lamplighter_runtime::broker::mosquitto::{ManagedMosquitto, MosquittoSettings};
 use lamplighter_runtime::transport::mqtt::{
     Handler, Incoming, Mqtt, MqttOptions, Publish, QualityOfService, Reception, Subscription,
 };
 use serde_json::{Value, json};
-use smart_home::recording::Recording;
-use smart_home::replayer::Replayer;
+use smart_home::evening::read_evening;
 use smart_home::simulator::PhysicalTrace;
 use tokio::sync::mpsc;
 
@@ -55,15 +55,15 @@ async fn the_evening_is_acknowledged_whole_and_the_hall_sensor_sees_who_comes_in
     let devices = Devices::start(&broker.address(), &folder.path().join("physical.jsonl"));
     let (_house, mut heard) = listen(&broker.address(), "wemo/hall").await;
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/zigbee2mqtt-evening.jsonl");
-    let evening = Recording::read(&path).unwrap();
+    let evening = read_evening(&path).unwrap();
 
-    let replayer = Replayer::connect(broker.address()).await.unwrap();
-    let played = replayer.play(&evening, 200.0, |_| ()).await.unwrap();
+    let player = Player::connect(broker.address()).await.unwrap();
+    let played = player.play(&evening, 200.0, |_| ()).await.unwrap();
 
     let acknowledged: u64 = played.acknowledged.values().sum();
     assert_eq!(
         (acknowledged, played.unacknowledged),
-        (evening.lines.len() as u64, 0)
+        (evening.messages.len() as u64, 0)
     );
     for moved in [true, false, true, false, true, false] {
         assert_eq!(next(&mut heard).await, json!({ "occupancy": moved }));

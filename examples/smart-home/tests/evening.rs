@@ -6,10 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use lamplighter::prelude::*;
+use lamplighter::scenario::Scenario;
 use serde_json::Value;
 use smart_home::elements::{FibaroAdapter, NodeHueSense, Orchestrator};
+use smart_home::evening::read_evening;
 use smart_home::messages::{Door, Light, Motion, Pressed, Sound, Temperature};
-use smart_home::recording::Recording;
 
 #[test]
 fn the_house_lights_up_alarms_and_chimes_as_the_evening_wants_it() {
@@ -88,19 +89,14 @@ impl House {
         }
     }
 
-    fn live_through(&mut self, evening: &Recording) -> BTreeMap<&'static str, Vec<(u64, bool)>> {
-        for line in &evening.lines {
-            self.wait_until(line.t_ms);
-            match line.topic.strip_prefix("zigbee2mqtt/0x0017880100fa") {
-                Some("1005") => self
-                    .adapter
-                    .event("fibaro-motion", input("Room", &line.payload)),
-                Some("1006") => self
-                    .adapter
-                    .event("fibaro-door", input("Door", &line.payload)),
-                Some("1007") => self
-                    .sense
-                    .event("hue-button", input("Button", &line.payload)),
+    fn live_through(&mut self, evening: &Scenario) -> BTreeMap<&'static str, Vec<(u64, bool)>> {
+        for message in &evening.messages {
+            self.wait_until(u64::try_from(message.at.as_millis()).expect("an evening is short"));
+            let payload = std::str::from_utf8(&message.payload).expect("the evening is text");
+            match message.topic.strip_prefix("zigbee2mqtt/0x0017880100fa") {
+                Some("1005") => self.adapter.event("fibaro-motion", input("Room", payload)),
+                Some("1006") => self.adapter.event("fibaro-door", input("Door", payload)),
+                Some("1007") => self.sense.event("hue-button", input("Button", payload)),
                 Some(_) | None => {}
             }
             self.pass_on();
@@ -164,9 +160,9 @@ impl House {
     }
 }
 
-fn evening() -> Recording {
+fn evening() -> Scenario {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/zigbee2mqtt-evening.jsonl");
-    Recording::read(&path).expect("the shipped recording is readable")
+    read_evening(&path).expect("the shipped recording is readable")
 }
 
 /// The first state of an element, as the shipped topology has it.

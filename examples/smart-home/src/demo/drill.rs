@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lamplighter::scenario::{PlayError, Played, Player, Scenario, ScenarioError};
 use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -17,8 +18,7 @@ use super::report::Report;
 use super::scenes::{self, SceneError};
 use super::screen::{Screen, check_in_words, fault_in_words};
 use super::topology::{Adaptation, AdaptationError};
-use crate::recording::{Recording, RecordingError};
-use crate::replayer::{Played, ReplayError, Replayer};
+use crate::evening::read_evening;
 use crate::simulator::{PhysicalTrace, TraceError};
 
 /// The topology of the house.
@@ -67,10 +67,10 @@ pub enum DrillError {
     },
     /// The recording cannot be read.
     #[error(transparent)]
-    Recording(#[from] RecordingError),
+    Recording(#[from] ScenarioError),
     /// The recording cannot be played.
     #[error(transparent)]
-    Replay(#[from] ReplayError),
+    Replay(#[from] PlayError),
     /// The devices left no trace that can be read.
     #[error(transparent)]
     Trace(#[from] TraceError),
@@ -101,7 +101,7 @@ impl Drill {
             attempted: "become the parent of orphaned processes",
             source,
         })?;
-        let recording = Recording::read(&self.recording)?;
+        let recording = read_evening(&self.recording)?;
         let faults = plan(self.seed, &recording);
         self.introduce(screen, &recording, &faults);
 
@@ -133,7 +133,7 @@ impl Drill {
         Ok(self.report(screen, checks, repairs))
     }
 
-    fn introduce(&self, screen: &mut Screen, recording: &Recording, faults: &[PlannedFault]) {
+    fn introduce(&self, screen: &mut Screen, recording: &Scenario, faults: &[PlannedFault]) {
         let Adaptation {
             store,
             broker,
@@ -143,7 +143,7 @@ impl Drill {
             "The smart home of the paper (Figure 6), twice: one house is left alone, one is broken.\n\
              {} messages of a recorded evening of {:.0} s, {speed} times as fast; store {store}, broker \
              {broker};\n{} faults from seed {}",
-            recording.lines.len(),
+            recording.messages.len(),
             recording.length().as_secs_f64(),
             faults.len(),
             self.seed,
@@ -159,9 +159,9 @@ impl Drill {
     }
 
     /// One undisturbed evening.
-    async fn live(&self, house: &House, recording: &Recording) -> Result<Played, DrillError> {
-        let replayer = Replayer::connect(house.broker()).await?;
-        let played = replayer
+    async fn live(&self, house: &House, recording: &Scenario) -> Result<Played, DrillError> {
+        let player = Player::connect(house.broker()).await?;
+        let played = player
             .play(recording, self.adaptation.speed, |_| ())
             .await?;
         self.rest("the untouched", house).await?;
@@ -172,7 +172,7 @@ impl Drill {
     async fn live_through(
         &self,
         house: &House,
-        recording: &Recording,
+        recording: &Scenario,
         faults: &[PlannedFault],
         screen: &mut Screen,
     ) -> Result<(Played, Vec<Repair>), DrillError> {
@@ -182,14 +182,14 @@ impl Drill {
         };
         let screen = RefCell::new(screen);
         let speed = self.adaptation.speed;
-        let replayer = Replayer::connect(house.broker()).await?;
+        let player = Player::connect(house.broker()).await?;
         let began = Instant::now();
         let progress = |at| {
             screen
                 .borrow_mut()
                 .progress(at, recording.length(), "events flow");
         };
-        let playing = async { Ok(replayer.play(recording, speed, progress).await?) };
+        let playing = async { Ok(player.play(recording, speed, progress).await?) };
         let breaking = async {
             let mut repairs = Vec::new();
             let mut latest = house.status().await.map_err(failed)?;
@@ -246,7 +246,7 @@ impl Drill {
             source,
         };
         let mut evidence = Evidence {
-            began_us: played.began_us,
+            began_us: played.began_at.0.unsigned_abs(),
             acknowledged: played.acknowledged,
             dead_letters: house.status().await.map_err(failed)?.dead_letters(),
             trace: PhysicalTrace::read(&house.trace())?,

@@ -8,7 +8,7 @@ use rand::SeedableRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
-use crate::recording::Recording;
+use lamplighter::scenario::Scenario;
 
 /// The elements, as the topology names them.
 pub const ELEMENTS: [&str; 7] = [
@@ -84,7 +84,7 @@ impl PlannedFault {
 /// Plans the faults: each element is killed once, four are killed at once, four handlers panic, in
 /// random order, each in its own part of the evening, close to an event.
 #[must_use]
-pub fn plan(seed: u64, recording: &Recording) -> Vec<PlannedFault> {
+pub fn plan(seed: u64, recording: &Scenario) -> Vec<PlannedFault> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut faults: Vec<Fault> = ELEMENTS.iter().map(|e| Fault::Killed(vec![e])).collect();
     faults.push(Fault::Killed(
@@ -114,17 +114,21 @@ pub fn plan(seed: u64, recording: &Recording) -> Vec<PlannedFault> {
 fn moment(
     random: &mut ChaCha8Rng,
     fault: &Fault,
-    recording: &Recording,
+    recording: &Scenario,
     begins: u64,
     ends: u64,
 ) -> u64 {
     let panics = matches!(fault, Fault::Panicked(_));
+    let moves = |payload: &[u8]| {
+        let payload = std::str::from_utf8(payload).unwrap_or_default();
+        payload.contains(r#""occupancy":true"#)
+    };
     let events: Vec<u64> = recording
-        .lines
+        .messages
         .iter()
-        .filter(|line| (begins..ends).contains(&line.t_ms))
-        .filter(|line| !panics || line.payload.contains(r#""occupancy":true"#))
-        .map(|line| line.t_ms)
+        .filter(|message| !panics || moves(&message.payload))
+        .map(|message| u64::try_from(message.at.as_millis()).unwrap_or(u64::MAX))
+        .filter(|at| (begins..ends).contains(at))
         .collect();
     match events.choose(random) {
         Some(at) if panics => at.saturating_sub(random.random_range(300..600)),
@@ -140,9 +144,9 @@ mod tests {
 
     use super::*;
 
-    fn evening() -> Recording {
+    fn evening() -> Scenario {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/zigbee2mqtt-evening.jsonl");
-        Recording::read(&path).unwrap()
+        crate::evening::read_evening(&path).unwrap()
     }
 
     #[test]
