@@ -7,7 +7,24 @@ use lamplighter_tests::application::kill;
 use tokio::time::sleep;
 
 use super::site::HUB;
+use super::switch::Way;
 use super::ward::Ward;
+
+/// Longer than any connection lives without a sign from its peer.
+const LONG: Duration = Duration::from_secs(14);
+
+pub(crate) async fn what_is_lost_in_one_direction_alone_is_neither_lost_nor_repeated() {
+    let mut ward = Ward::start().await;
+    for way in [Way::In, Way::Out] {
+        ward.hurt();
+        for server in ["rpi2", "rpi3"] {
+            ward.site.switch.block(server, way);
+            sleep(LONG).await;
+            ward.site.switch.clear(server);
+        }
+        ward.is_exact().await;
+    }
+}
 
 pub(crate) async fn without_the_manager_agents_go_on_alone() {
     let mut ward = Ward::start().await;

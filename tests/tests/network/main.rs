@@ -49,6 +49,7 @@ fn main() -> ExitCode {
     }
     let cases: &[Case] = &cases![
         calls::a_flow_over_three_servers_with_calls_between_them_stays_exact_when_hosts_are_killed,
+        cables::what_is_lost_in_one_direction_alone_is_neither_lost_nor_repeated,
         cables::without_the_manager_agents_go_on_alone,
         identities::an_identity_is_replaced_while_its_agent_runs,
         identities::who_does_not_belong_is_refused_on_every_port,

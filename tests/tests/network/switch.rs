@@ -57,6 +57,28 @@ impl Switch {
         ip(&format!("-n {} link set {node} up", namespace("switch")));
     }
 
+    /// Drops all that would go one way between a node and the wire. Nobody notices but by silence.
+    pub(crate) fn block(&self, node: &str, way: Way) {
+        let (hook, side) = match way {
+            Way::In => ("input", "iifname"),
+            Way::Out => ("output", "oifname"),
+        };
+        let name = namespace(node);
+        for rule in [
+            "add table inet cut".to_owned(),
+            format!("add chain inet cut {hook} {{ type filter hook {hook} priority 0 ; }}"),
+            format!("add rule inet cut {hook} {side} cable drop"),
+        ] {
+            run(&format!("ip netns exec {name} nft {rule}"));
+        }
+    }
+
+    /// Lets through again what was blocked.
+    pub(crate) fn clear(&self, node: &str) {
+        let name = namespace(node);
+        run(&format!("ip netns exec {name} nft delete table inet cut"));
+    }
+
     /// A command that runs on a node.
     pub(crate) fn on(&self, node: &str, program: &str) -> Command {
         let mut command = Command::new("ip");
@@ -71,6 +93,13 @@ impl Switch {
         use std::os::fd::AsFd;
         move_into_link_name_space(place.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
     }
+}
+
+/// Which way a node's packets go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Way {
+    In,
+    Out,
 }
 
 impl Drop for Switch {

@@ -15,6 +15,9 @@ pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_clinic");
 
 pub(crate) const SERVERS: [&str; 3] = ["rpi1", "rpi2", "rpi3"];
 
+/// So rare that no more calls wait than may be open, however long a cable is out.
+const BETWEEN_PAINS: Duration = Duration::from_millis(50);
+
 /// A ward, and what is outside of it.
 pub(crate) struct Ward {
     pub(crate) site: Site,
@@ -40,7 +43,7 @@ impl Ward {
         let (stop, mut stopped) = oneshot::channel();
         let (outside, before) = (Arc::clone(&self.outside), self.last);
         let load = tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(Duration::from_millis(20));
+            let mut ticks = tokio::time::interval(BETWEEN_PAINS);
             let mut last = before;
             while stopped.try_recv().is_err() {
                 ticks.tick().await;

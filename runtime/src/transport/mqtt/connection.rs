@@ -1,5 +1,6 @@
 //! One connection: one Paho client, from connecting to its end.
 
+use std::mem::ManuallyDrop;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -7,9 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use paho_mqtt::{
-    AsyncClient, ConnectOptions, ConnectOptionsBuilder, CreateOptionsBuilder, DeliveryToken,
-    DisconnectOptionsBuilder, Error, Message, MessageBuilder, MqttVersion, PersistenceType,
-    Properties, PropertyCode, ReasonCode, RetainHandling, SubscribeOptions,
+    AsyncClient, ConnectOptions, ConnectOptionsBuilder, ConnectToken, CreateOptionsBuilder,
+    DeliveryToken, DisconnectOptionsBuilder, Error, Message, MessageBuilder, MqttVersion,
+    PersistenceType, Properties, PropertyCode, ReasonCode, RetainHandling, SubscribeOptions,
 };
 use tokio::sync::mpsc;
 
@@ -17,6 +18,7 @@ use super::cut::{SocketId, cut, sockets_to};
 use super::reception::{Handler, NotTaken, receive};
 use super::{MqttOptions, QualityOfService, Subscription};
 use crate::broker::{Endpoint, PAYLOAD_BYTES_MAX};
+use crate::clock;
 
 /// How many QoS 1 messages the broker may send before it has to wait for our acknowledgements.
 const RECEIVE_MAX: u16 = 100;
@@ -24,6 +26,13 @@ const RECEIVE_MAX: u16 = 100;
 const PACKET_OVERHEAD_BYTES: usize = 64 << 10;
 /// Mosquitto looks for silent clients every 5 s, beyond the 1.5 keep-alives that the standard grants.
 const BROKER_NOTICES_WITHIN: Duration = Duration::from_secs(6);
+
+/// Paho has a time-out of its own for connecting, and looks every 3 s whether it is over. Nobody tries
+/// again before it is: two that connect under one name would throw each other out.
+const LIBRARY_NOTICES_WITHIN: Duration = Duration::from_secs(4);
+
+/// Far longer than a callback of the library takes to return.
+const CALLBACK_LASTS: Duration = Duration::from_secs(1);
 
 /// Numbers the connections of this process.
 static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
@@ -53,19 +62,38 @@ pub(super) struct Connection {
     pub(super) ended: mpsc::UnboundedReceiver<Ended>,
     /// How many QoS 1 publications were given to this client and not acknowledged.
     pub(super) unacknowledged_count: usize,
+    /// Whether it ended in order, so that the library has nothing more to say of it.
+    is_closed: bool,
 }
 
 impl Drop for Connection {
-    /// When writing a QoS 1 publication fails, Paho C 1.3.16 frees its topic and payload
-    /// (`MQTTAsync_processCommand`) and keeps it in the session, so that destroying the client frees
-    /// them again. A client that may hold such a publication is therefore disconnected and leaked: a few
-    /// kilobytes for each connection that broke under load.
+    /// A client that was not closed in order is disconnected and leaked, a few kilobytes for each
+    /// connection that broke, for two reasons. When writing a QoS 1 publication fails, Paho C 1.3.16
+    /// frees its topic and payload (`MQTTAsync_processCommand`) and keeps it in the session, so that
+    /// destroying the client frees them again. And each operation that is under way holds the client:
+    /// where it is the last to do so, the library would destroy the client within its own callback, and
+    /// wait for itself for ever.
     fn drop(&mut self) {
-        if self.unacknowledged_count > 0 {
+        if !self.is_closed {
             drop(self.client.disconnect(None));
             std::mem::forget(self.client.clone());
         }
     }
+}
+
+/// Lets go of a client that could not connect, once the library has nothing more to say of it: until
+/// then it holds the client too, and must not be the last to do so (see [`Connection`]). If this
+/// process ends first, the client is leaked.
+fn retire(client: ManuallyDrop<AsyncClient>, connecting: Option<ConnectToken>) {
+    tokio::spawn(async move {
+        if let Some(connecting) = connecting {
+            let outcome = connecting.await;
+            tracing::debug!(is_connected = outcome.is_ok(), "a broker's late answer");
+        }
+        // The library is at the end of its callback, which lasts microseconds.
+        tokio::time::sleep(CALLBACK_LASTS).await;
+        drop(ManuallyDrop::into_inner(client));
+    });
 }
 
 /// Connects and subscribes. The error is a sentence part for people.
@@ -94,12 +122,26 @@ pub(super) async fn open(
     // One connects at a time, so that the new socket is known for ours.
     let alone = CONNECTING.lock().await;
     let before = sockets_to(&peers).unwrap_or_default();
-    // Paho has a time-out of its own, in whole seconds; this one is exact and always there.
     let connecting = client.connect(connect_options(options, endpoint, clean_start)?);
-    let answer = tokio::time::timeout(options.connect_within, connecting)
-        .await
-        .map_err(|_| format!("it did not answer within {:?}", options.connect_within))?
-        .map_err(|error| explain(&error))?;
+    let began = clock::monotonic();
+    // If nobody waits any more for the outcome, this one is never dropped; see `retire`.
+    let held = ManuallyDrop::new(client.clone());
+    let mut connecting = connecting;
+    let patience = options.connect_within + LIBRARY_NOTICES_WITHIN;
+    let (answer, rest) = match tokio::time::timeout(patience, &mut connecting).await {
+        Ok(answer) => (answer.map_err(|error| explain(&error)), None),
+        Err(_) => (Err(String::new()), Some(connecting)),
+    };
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(reason) => {
+            retire(held, rest);
+            let in_time = clock::monotonic() - began < options.connect_within;
+            let late = || format!("it did not answer within {:?}", options.connect_within);
+            return Err(if in_time { reason } else { late() });
+        }
+    };
+    drop(ManuallyDrop::into_inner(held));
     let after = sockets_to(&peers).unwrap_or_default();
     if let [new] = after.difference(&before).collect::<Vec<_>>().as_slice() {
         socket.get_or_init(|| (*new).clone());
@@ -113,6 +155,7 @@ pub(super) async fn open(
         session_present,
         ended,
         unacknowledged_count: 0,
+        is_closed: false,
     };
     connection
         .subscribe(subscriptions, options.connect_within)
@@ -179,13 +222,12 @@ impl Connection {
     }
 
     /// Says good-bye, so that the broker need not find out.
-    pub(super) async fn close(self, within: Duration) {
+    pub(super) async fn close(mut self, within: Duration) {
         let options = DisconnectOptionsBuilder::new().timeout(within).finalize();
         let leaving = self.client.disconnect(options);
-        if tokio::time::timeout(within + Duration::from_millis(500), leaving)
-            .await
-            .is_err()
-        {
+        let left = tokio::time::timeout(within + Duration::from_millis(500), leaving).await;
+        self.is_closed = left.is_ok() && self.unacknowledged_count == 0;
+        if left.is_err() {
             tracing::debug!("the broker did not notice that we left");
         }
     }
