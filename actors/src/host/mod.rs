@@ -395,8 +395,7 @@ impl Host<'_> {
         };
         let body = Rc::new(RefCell::new(body));
         let progress = Progress::new(id.clone());
-        let handler_within = spec.element.handler_within;
-        watchdog::watch(progress.clone(), handler_within)
+        watchdog::watch(progress.clone(), spec.element.handler_within)
             .map_err(|e| format!("cannot watch its progress: {e}"))?;
         let store = LocalFirst::new(store, self.local_log(&spec, &clock), spec.saving);
         let around = Surroundings {
@@ -421,17 +420,14 @@ impl Host<'_> {
             role.stop();
             return Err(cause);
         }
-        let allow_inject = around.spec.allow_inject;
-        self.elements.insert(
-            id.clone(),
-            Running {
-                role,
-                configurator,
-                body,
-                allow_inject,
-                handler_within,
-            },
-        );
+        let running = Running {
+            role,
+            configurator,
+            body,
+            allow_inject: around.spec.allow_inject,
+            handler_within: around.spec.element.handler_within,
+        };
+        self.elements.insert(id.clone(), running);
         Ok(())
     }
 }

@@ -200,7 +200,7 @@ pub struct Handled {
     pub emitted: Vec<Emitted>,
     /// Timers set and cancelled, in order.
     pub timers: Vec<TimerChange>,
-    /// What the device shows that said the event, where [`TaskInput::Event`] asks for it: the same in
+    /// What the device shows that said the event, where an event of the task asks for it: the same in
     /// every replay.
     pub sensed: Properties,
     /// Calls made and withdrawn, in order.

@@ -38,7 +38,7 @@ pub enum TaskInput {
         expires_at: Option<WallClock>,
         /// The input, encoded.
         payload: Vec<u8>,
-        /// Whether a device said it: then what it shows is to be told in [`Handled::sensed`].
+        /// Whether a device said it: then what it shows is to be told in `sensed`.
         sensed: bool,
     },
     /// One of its own timers.

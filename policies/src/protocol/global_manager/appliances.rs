@@ -15,18 +15,15 @@ use crate::detection::{ApplianceVerdict, ApplianceWatch, BridgeVerdict};
 use crate::ids::EntityId;
 use crate::model::{Appliance, ApplianceApi, Liveness, Topology};
 use crate::notification::Table;
-use crate::protocol::appliances::{
-    ApplianceState, ApplianceStatus, ApplicationState, Reconfiguration, Served,
-};
+use crate::protocol::appliances::{ApplianceStatus, ApplicationState, Reconfiguration, Served};
 use crate::protocol::control::{Answer, FromAgent, STATUS_ENTITIES_MAX, ToAgent};
-use crate::recovery::{Decision, Situation, Standing, capabilities, decide, servers_of};
+use crate::recovery::{Decision, Situation, Standing, decide, servers_of};
 use crate::time::{Monotonic, Now};
+
+mod shown;
 
 /// How long a manager that was started waits for all agents to say what was decided before it.
 const LEARN_WITHIN: Duration = Duration::from_millis(1_500);
-
-/// How many rejected candidates a status names.
-const REJECTED_MAX: usize = 16;
 
 /// The appliances of one application.
 #[derive(Debug)]
@@ -140,17 +137,15 @@ impl Appliances {
         self.changes()
     }
 
-    /// Which appliances failed, which cannot be reached for a reason that is not their own, and who
-    /// stands in for whom.
+    /// Which appliances failed, which only their bridge keeps out of reach, and who stands in for whom.
     pub(super) fn present(&self) -> (BTreeSet<EntityId>, BTreeSet<EntityId>, Standing) {
         (self.failed(), self.unreachable(), self.standing.clone())
     }
 
     fn unreachable(&self) -> BTreeSet<EntityId> {
         let all = self.topology.appliances.keys();
-        all.filter(|id| self.bridge_down(id).is_some())
-            .cloned()
-            .collect()
+        let away = all.filter(|id| self.bridge_down(id).is_some());
+        away.cloned().collect()
     }
 
     /// Those that are suspected, and those in whose place another serves and of which nothing was heard
@@ -228,86 +223,6 @@ impl Appliances {
                 .then(|| format!("{of} is essential, it failed, and nothing can take its place"))
         };
         self.decisions.iter().find_map(lost)
-    }
-
-    /// How the application is, as far as its appliances go.
-    pub(super) fn application(&self) -> ApplicationState {
-        if let Some(reason) = self.application_failed() {
-            return ApplicationState::Failed { reason };
-        }
-        let mut reasons = Vec::new();
-        for (of, decision) in &self.decisions {
-            match decision {
-                Decision::Nobody { .. } => {
-                    reasons.push(format!("{of} failed and nothing can take its place"));
-                }
-                Decision::Substitute { by, .. } => {
-                    let lost = self.lost_options(of, by);
-                    if !lost.is_empty() {
-                        let lost = lost.join(", ");
-                        reasons.push(format!("{by} serves in the place of {of} without {lost}"));
-                    }
-                }
-            }
-        }
-        for (bridge, verdict) in &self.bridges {
-            if matches!(verdict, BridgeVerdict::Down(_)) {
-                reasons.push(format!("the bridge that speaks on {bridge} is down"));
-            }
-        }
-        if reasons.is_empty() {
-            ApplicationState::Whole
-        } else {
-            ApplicationState::Degraded { reasons }
-        }
-    }
-
-    fn lost_options(&self, of: &EntityId, by: &EntityId) -> Vec<String> {
-        let able = |id| self.topology.appliances.get(id).map(capabilities);
-        let (Some(before), Some(after)) = (able(of), able(by)) else {
-            return Vec::new();
-        };
-        let lost = before.into_keys().filter(|name| !after.contains_key(name));
-        lost.collect()
-    }
-
-    fn status(&self, id: &EntityId) -> ApplianceStatus {
-        let state = match (self.verdict(id), self.bridge_down(id)) {
-            (ApplianceVerdict::Suspected { since, signal }, _) => ApplianceState::Failed {
-                since,
-                cause: signal.to_string(),
-            },
-            (_, Some((since, bridge))) => ApplianceState::Unreachable {
-                since,
-                bridge: bridge.clone(),
-            },
-            (ApplianceVerdict::Trusted, None) => ApplianceState::Alive,
-            (ApplianceVerdict::Unheard, None) if self.watchers.contains_key(id) => {
-                ApplianceState::Unheard
-            }
-            (ApplianceVerdict::Unheard, None) => ApplianceState::Unwatched,
-        };
-        let rejected = match self.decisions.get(id) {
-            Some(Decision::Substitute { rejected, .. } | Decision::Nobody { rejected }) => {
-                rejected.as_slice()
-            }
-            None => &[],
-        };
-        let named = |(id, rejection): &(EntityId, _)| (id.clone(), format!("{rejection}"));
-        let replaced_by = self.standing.get(id).cloned();
-        let places = self.standing.iter().filter(|(_, by)| *by == id);
-        ApplianceStatus {
-            appliance: id.clone(),
-            state,
-            watched_by: self.watchers.get(id).cloned(),
-            degraded: replaced_by
-                .as_ref()
-                .map(|by| self.lost_options(id, by))
-                .unwrap_or_default(),
-            replaced_by,
-            stands_in_for: places.map(|(of, _)| of.clone()).collect(),
-            rejected: rejected.iter().take(REJECTED_MAX).map(named).collect(),
-        }
     }
 
     /// Those that a server watched are watched by others, as near to them as may be.
