@@ -168,6 +168,7 @@ restart = {{ max = 10000, backoff = "1ms..5ms" }}
 [elements.pump]
 kind = "Pump"
 server = "{pump_server}"
+placement = {{ pinned = true }}
 inputs = {{ "test/tell" = "Tell" }}
 outputs = {{ given = {{ topic = "test/given" }} }}
 checkpoint = {{ every = 40, interval = "1s" }}

@@ -180,7 +180,7 @@ async fn a_drill_kills_an_element_and_its_repair_is_measured() {
     }
     let table = up.command(&["status"]);
     let text = String::from_utf8(table.stdout).unwrap();
-    assert!(text.contains("lamp     running  pc"), "{text}");
+    assert!(text.contains("lamp     running  up      pc"), "{text}");
     assert!(text.contains("was killed by signal 9 (seen "), "{text}");
     let json = up.command(&["status", "--json"]);
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();

@@ -10,7 +10,7 @@ use lamplighter_runtime::clock;
 use lamplighter_runtime::transport::mqtt::{
     Handler, Mqtt, MqttError, MqttOptions, Publication, Publish, PublishError, Reception,
 };
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::Scenario;
 
@@ -86,7 +86,7 @@ impl Player {
         speed: f64,
         mut heard: impl FnMut(Duration),
     ) -> Result<Played, PlayError> {
-        let begins = Instant::now();
+        let begins = clock::monotonic();
         let mut played = Played {
             began_at: clock::wall(),
             ..Played::default()
@@ -94,7 +94,7 @@ impl Player {
         let mut unfinished = VecDeque::new();
         for message in &scenario.messages {
             let due = begins + message.at.div_f64(speed);
-            sleep_until(due).await;
+            sleep(due - clock::monotonic()).await;
             if unfinished.len() == UNFINISHED_MAX
                 && let Some((topic, publication)) = unfinished.pop_front()
             {
@@ -111,7 +111,7 @@ impl Player {
                     topic: message.topic.clone(),
                     source,
                 })?;
-            played.late = played.late.max(due.elapsed());
+            played.late = played.late.max(clock::monotonic() - due);
             unfinished.push_back((message.topic.as_str(), publication));
             heard(message.at);
         }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use lamplighter_policies::time::Monotonic;
 use lamplighter_runtime::broker::BrokerAddress;
+use lamplighter_runtime::clock;
 use lamplighter_runtime::transport::mqtt::{
     Handler, Incoming, Mqtt, MqttError, MqttOptions, QualityOfService, Reception, Subscription,
 };
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use super::MESSAGES_MAX;
 use super::recorded::Line;
@@ -56,7 +57,7 @@ pub enum RecordError {
 #[derive(Debug)]
 pub struct Recorder {
     mqtt: Mqtt,
-    heard: mpsc::Receiver<(Instant, Incoming)>,
+    heard: mpsc::Receiver<(Monotonic, Incoming)>,
     missed: Arc<AtomicU64>,
 }
 
@@ -70,7 +71,7 @@ impl Recorder {
         let missed = Arc::new(AtomicU64::new(0));
         let missing = missed.clone();
         let handler: Handler = Arc::new(move |incoming| {
-            if sender.try_send((Instant::now(), incoming)).is_err() {
+            if sender.try_send((clock::monotonic(), incoming)).is_err() {
                 missing.fetch_add(1, Ordering::Relaxed);
             }
             Reception::Done
@@ -107,7 +108,7 @@ impl Recorder {
             source,
         };
         let mut writer = BufWriter::new(std::fs::File::create(file).map_err(failed)?);
-        let began = Instant::now();
+        let began = clock::monotonic();
         let mut recorded = Recorded::default();
         tokio::pin!(stop);
         while recorded.written < count_max.min(MESSAGES_MAX) {
@@ -118,7 +119,7 @@ impl Recorder {
             };
             let Some((at, message)) = next else { break };
             let line = Line::of(
-                at.duration_since(began),
+                at - began,
                 message.topic,
                 &message.payload,
                 message.retained,

@@ -348,6 +348,7 @@ impl<E: Element> Bench<E> {
             history,
             sources,
             links,
+            prerequisites,
             ..
         } = self.store.clone();
         Memory {
@@ -355,6 +356,7 @@ impl<E: Element> Bench<E> {
             history,
             sources,
             links,
+            prerequisites,
             ..Memory::default()
         }
     }

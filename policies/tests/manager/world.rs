@@ -7,6 +7,7 @@ use std::time::Duration;
 use lamplighter_policies::ids::EntityId;
 use lamplighter_policies::machine::Machine;
 use lamplighter_policies::model::Topology;
+use lamplighter_policies::protocol::appliances::Reconfiguration;
 use lamplighter_policies::protocol::control::{
     Answer, Ask, Assignment, Decision, ElementState, ElementStatus, FromAgent, ToAgent,
 };
@@ -22,6 +23,10 @@ pub(super) fn id(name: &str) -> EntityId {
 
 /// An operator's connection.
 pub(super) const OPERATOR: ConnectionId = ConnectionId(1_000_000);
+
+/// For how long nothing but digests is said before all is taken to be at rest: longer than anything of
+/// the manager waits.
+const REST: u64 = 300_000_000_000;
 
 /// All of it.
 pub(super) struct World {
@@ -49,6 +54,8 @@ pub(super) struct World {
     pub(super) store_answers: bool,
     /// The order in which elements resumed after a recovery.
     pub(super) resumed: Vec<EntityId>,
+    /// What each element was told of those around it, as its log has it.
+    told: BTreeMap<EntityId, Reconfiguration>,
 }
 
 /// A server with its agent.
@@ -103,6 +110,7 @@ impl World {
             kill_at: None,
             store_answers: true,
             resumed: Vec::new(),
+            told: BTreeMap::new(),
         };
         world.start_manager();
         world.settle();
@@ -178,8 +186,10 @@ impl World {
         }
     }
 
-    /// Does all that is to be done, and lets time pass up to every deadline, until nothing is left.
+    /// Does all that is to be done, and lets time pass up to every deadline, until nothing is left, or
+    /// for long nothing but the digests of what everybody knows.
     pub(super) fn settle(&mut self) {
+        let mut moved_at = self.now;
         for _ in 0..10_000 {
             while let Some(job) = self.to_do.pop_front() {
                 self.steps += 1;
@@ -197,6 +207,12 @@ impl World {
             self.now = self.now.max(deadline.0);
             let mut effects = Vec::new();
             self.manager.wake(self.now(), &mut effects);
+            let is_digest = |it: &Effect| matches!(it, Effect::TellAgent(_, ToAgent::Digest(_)));
+            if effects.is_empty() || !effects.iter().all(is_digest) {
+                moved_at = self.now;
+            } else if self.now > moved_at + REST {
+                return;
+            }
             self.to_do.extend(effects.into_iter().map(Job::Effect));
         }
         panic!("it does not come to rest");
@@ -347,6 +363,10 @@ impl World {
                     it.hosted.remove(&element);
                 }
             },
+            ToAgent::Reconfigure {
+                element,
+                reconfiguration,
+            } => self.log_notices(server, element, &reconfiguration),
             ToAgent::Orders { .. }
             | ToAgent::Report { .. }
             | ToAgent::Inject { .. }
@@ -354,11 +374,25 @@ impl World {
             | ToAgent::Judge(_)
             | ToAgent::Reach(_)
             | ToAgent::Watch { .. }
-            | ToAgent::Reconfigure { .. }
             | ToAgent::Monitor(_)
             | ToAgent::Between(_)
             | ToAgent::Digest(_)
             | ToAgent::Await { .. } => {}
+        }
+    }
+
+    /// An element that runs here logs what it is told, and shows its log.
+    fn log_notices(&mut self, server: &EntityId, element: EntityId, told: &Reconfiguration) {
+        let runs_here = self.servers[server].hosted.contains_key(&element);
+        let logged = self.told.entry(element.clone()).or_default();
+        logged.peers.join(&told.peers);
+        if runs_here {
+            let reconfiguration = logged.clone();
+            let shown = FromAgent::Reconfigured {
+                element,
+                reconfiguration,
+            };
+            self.tell(server.as_str(), shown);
         }
     }
 
