@@ -8,7 +8,6 @@ use std::time::Duration;
 use lamplighter_policies::notification::EntityState;
 use lamplighter_policies::protocol::control::{ElementState, ElementStatus};
 use lamplighter_runtime::broker::BrokerAddress;
-use lamplighter_runtime::process::Pidfd;
 use lamplighter_runtime::transport::mqtt::{Mqtt, MqttOptions, Publish, Reception};
 use lamplighter_tests::application::{Application, PATIENCE, is_running, kill};
 use rustix::process::{Pid, Signal, kill_process};
