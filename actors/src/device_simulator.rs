@@ -24,9 +24,12 @@ use lamplighter_runtime::transport::mqtt::{
     Reception, Signature, Subscription, receipt,
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+/// How many commands may wait to be carried out: the broker's next one waits for the one before, so more
+/// than a few wait only where connections keep breaking.
+const WAITING_MAX: usize = 64;
 /// How long connecting may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// How long unfinished reports may take at the end.
@@ -106,14 +109,16 @@ pub async fn run(
     stopped: impl Future<Output = ()>,
 ) -> Result<(), SimulatorError> {
     let mut devices = Devices::of(topology, trace)?;
-    let (deliver, mut inbox) = mpsc::unbounded_channel::<(Incoming, Signature)>();
-    // A command is acknowledged when it is in the trace. The mailbox is bounded by what the broker
-    // sends unacknowledged.
+    let (deliver, mut inbox) = mpsc::channel::<(Incoming, Signature)>(WAITING_MAX);
+    // A command is acknowledged when it is in the trace; one that is refused is sent again.
     let handler: Handler = Arc::new(move |incoming| {
         let (signature, receipt) = receipt();
-        match deliver.send((incoming, signature)) {
+        match deliver.try_send((incoming, signature)) {
             Ok(()) => Reception::When(receipt),
-            Err(_) => Reception::Refused {
+            Err(TrySendError::Full(_)) => Reception::Refused {
+                reason: format!("{WAITING_MAX} commands wait to be carried out"),
+            },
+            Err(TrySendError::Closed(_)) => Reception::Refused {
                 reason: "the devices are switched off".into(),
             },
         }
